@@ -1,0 +1,2 @@
+//! The program in the pod: supervise, sync, exec, forward.
+fn main() {}

@@ -1,0 +1,9 @@
+//! What Towline asks of Kubernetes: the port [`Cluster`], its vocabulary, and two adapters.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod port;
+
+pub use error::ClusterError;
+pub use port::Cluster;

@@ -1,0 +1,1 @@
+//! Text of .stignore and a path: keep or skip, and which line decided.

@@ -1,0 +1,1 @@
+//! Drives wire over any AsyncRead and AsyncWrite.

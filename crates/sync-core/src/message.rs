@@ -1,0 +1,286 @@
+//! What the engine and a replica say to each other. Encoded with postcard; the order of variants is the format.
+//!
+//! The engine is the only one that asks. Requests carry an `id` of the engine's choosing; every `Apply`, `Read`,
+//! `Sign` and `Keep` is answered exactly once under its id. All requests may be pipelined.
+
+use serde::{Deserialize, Serialize};
+
+use crate::path::RelPath;
+use crate::snapshot::{Change, Entry, File, Hash, Transition};
+
+/// The version of this format; the agent's hello carries the whole binary's hash besides.
+pub const VERSION: u16 = 1;
+/// The most file content in one [`Block`], in bytes.
+pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
+/// The longest encoded message, in bytes: longer is refused before anything is allocated.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Names a question so that its answer finds home.
+pub type RequestId = u64;
+
+/// From the engine to a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Opens the root and starts to watch. First message; answered by `Opened` or `OpenFailed`.
+    Open(Open),
+    /// Scans everything; answered by `Entries`, the last of them with `last`.
+    Scan,
+    /// Makes one transition. With [`Content::Incoming`], `Data` messages of the same id follow.
+    Apply {
+        /// Names the answer.
+        id: RequestId,
+        /// What to do, and on what condition.
+        transition: Transition,
+        /// Where a file's bytes come from.
+        content: Content,
+    },
+    /// A piece of the content for an `Apply` or a `Keep`.
+    Data {
+        /// The `Apply`'s or `Keep`'s id.
+        id: RequestId,
+        /// The piece.
+        block: Block,
+    },
+    /// Reads a file if it is still `expect`; answered by `Data` or `ReadFailed`.
+    Read {
+        /// Names the answer.
+        id: RequestId,
+        /// Which file.
+        path: RelPath,
+        /// What it must be.
+        expect: File,
+        /// What the receiver has instead: with it, only the difference is sent.
+        basis: Option<Signature>,
+    },
+    /// Signs a file's blocks if it is still `expect`; answered by `Signed` or `ReadFailed`.
+    Sign {
+        /// Names the answer.
+        id: RequestId,
+        /// Which file.
+        path: RelPath,
+        /// What it must be.
+        expect: File,
+    },
+    /// Keeps the other side's bytes of a conflict outside the tree; `Data` follows. Answered by `Applied`.
+    Keep {
+        /// Names the answer.
+        id: RequestId,
+        /// The path both sides changed.
+        path: RelPath,
+        /// What the other side had there.
+        file: File,
+    },
+    /// Gives up an `Apply`, `Keep` or `Read` whose other half failed; what was staged is thrown away. Not answered.
+    Cancel {
+        /// Which.
+        id: RequestId,
+    },
+}
+
+/// How a replica is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The root's absolute path on the replica's side.
+    pub root: String,
+    /// The lines of the ignore file, includes already flattened in, as the laptop resolved them.
+    pub ignore: Vec<String>,
+    /// Paths that are left alone whatever the rules say (mounts inside the root).
+    pub excluded: Vec<RelPath>,
+    /// Whether a missing root is created.
+    pub create: bool,
+}
+
+/// Where the bytes of an `Apply` come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// None needed: a folder, a link, a delete, or a change of the exec bit alone.
+    None,
+    /// The replica already holds them at this path (verified by hash while copying).
+    Copy {
+        /// A file with the wanted content.
+        from: RelPath,
+    },
+    /// They follow as `Data`. Copies in a delta refer to the file named by the transition's `from`.
+    Incoming,
+}
+
+/// A run of a file's content, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What comes next in the file.
+    pub ops: Vec<DeltaOp>,
+    /// Whether the file is complete with this.
+    pub last: bool,
+}
+
+/// One step in building a file from its older version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeltaOp {
+    /// Bytes the receiver lacks.
+    Literal(#[serde(with = "bytes_field")] Vec<u8>),
+    /// A range of the receiver's older version, in bytes.
+    Copy {
+        /// From where.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+}
+
+/// The block sums of a file, from which a peer that holds a newer version computes a delta.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Bytes in each block but the last.
+    pub block_size: u32,
+    /// The file's length in bytes.
+    pub size: u64,
+    /// One for each block, in order: the rolling sum and the first 8 bytes of the block's BLAKE3.
+    pub blocks: Vec<(u32, u64)>,
+}
+
+/// From a replica to the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The root is open and watched.
+    Opened(RootInfo),
+    /// The root can't be used.
+    OpenFailed(Failure),
+    /// Part of a whole scan; a scan is complete with `last`, and only then means anything for what is missing.
+    Entries {
+        /// Some of what is there.
+        entries: Vec<(RelPath, Entry)>,
+        /// Whether this was the last part.
+        last: bool,
+    },
+    /// A scan could not be completed (descriptors ran out, the root is gone): nothing may be concluded from it.
+    ScanFailed(Failure),
+    /// What the watcher saw, already read back from the disk.
+    Changed(Vec<Change>),
+    /// The answer to `Apply` or `Keep`.
+    Applied {
+        /// Of the request.
+        id: RequestId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A piece of the file asked for by `Read`.
+    Data {
+        /// Of the request.
+        id: RequestId,
+        /// The piece.
+        block: Block,
+    },
+    /// The answer to `Sign`.
+    Signed {
+        /// Of the request.
+        id: RequestId,
+        /// The block sums.
+        signature: Signature,
+    },
+    /// The file is not what `Read` or `Sign` expected, or can't be read; no more `Data` for this id comes.
+    ReadFailed {
+        /// Of the request.
+        id: RequestId,
+        /// What stands there instead.
+        actual: Option<Entry>,
+        /// The error, where it was one.
+        failure: Option<Failure>,
+    },
+    /// Paths that can't be synced, and why; said again when it changes.
+    Problems(Vec<Problem>),
+    /// How changes are noticed.
+    Watching(WatchMode),
+}
+
+/// What a replica found when it opened its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootInfo {
+    /// A random token that lives and dies with the folder's storage: another one means another folder.
+    pub epoch: [u8; 16],
+    /// Whether files can be created there.
+    pub writable: bool,
+    /// Whether `a` and `A` are two files.
+    pub case_sensitive: bool,
+    /// Mount points found inside the root, excluded by themselves.
+    pub mounts: Vec<RelPath>,
+}
+
+/// What became of an `Apply` or a `Keep`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The transition's `to` stands there now (the bytes were verified).
+    Done,
+    /// Something other than `from` stood there; nothing was changed.
+    Stale {
+        /// What stands there.
+        actual: Option<Entry>,
+    },
+    /// A folder could not be removed because it holds things that are not synced; it stays.
+    Kept,
+    /// The copy's source or the delta's basis was not what it should be: send the content.
+    NeedContent,
+    /// The operating system refused; nothing was changed.
+    Failed(Failure),
+}
+
+/// An operating system's refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error number, 0 where there is none.
+    pub errno: i32,
+    /// What was being done, and the system's words.
+    pub message: String,
+}
+
+/// One path that is not synced, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Where.
+    pub path: String,
+    /// Why, in words for a person.
+    pub message: String,
+}
+
+/// How a replica notices changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchMode {
+    /// By events.
+    Events,
+    /// By scanning from time to time: events are not to be had, for the reason given.
+    Polling {
+        /// In words for a person, with the limit or file system named.
+        reason: String,
+    },
+}
+
+/// The name under which a conflict's bytes are kept: the same conflict twice is one file.
+pub fn conflict_name(path: &RelPath, hash: Hash) -> String {
+    format!("{}-{}", &hash.to_hex()[..16], path.name())
+}
+
+mod bytes_field {
+    //! Serialises a `Vec<u8>` as one run of bytes instead of a sequence of numbers.
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}

@@ -1,0 +1,164 @@
+//! Paths relative to a sync root, safe by construction.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest path accepted, in bytes, as Linux counts (`PATH_MAX`).
+pub const MAX_PATH_BYTES: usize = 4096;
+/// The longest component accepted, in bytes (`NAME_MAX`).
+pub const MAX_NAME_BYTES: usize = 255;
+/// The deepest path accepted, in components.
+pub const MAX_DEPTH: usize = 256;
+/// The private folder at the root of every replica: staging, trash and the epoch token. Never synced.
+pub const STAGE_DIR: &str = ".towline-stage";
+
+/// A path below a sync root: one or more components joined by `/`, none of them empty, `.` or `..`.
+///
+/// The only way from bytes of a peer or a disk to a path that reaches a system call is [`RelPath::new`].
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RelPath(String);
+
+/// Why a text is not a [`RelPath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("path {path:?} {problem}")]
+pub struct PathError {
+    path: String,
+    problem: &'static str,
+}
+
+impl RelPath {
+    /// Parses a path of `/`-separated components.
+    pub fn new(path: impl Into<String>) -> Result<Self, PathError> {
+        let path = path.into();
+        let problem = if path.is_empty() {
+            Some("is empty")
+        } else if path.len() > MAX_PATH_BYTES {
+            Some("is longer than 4096 bytes")
+        } else if path.contains('\0') {
+            Some("contains a NUL")
+        } else if path.split('/').count() > MAX_DEPTH {
+            Some("is deeper than 256 folders")
+        } else {
+            path.split('/').find_map(|name| match name {
+                "" => Some("has an empty component"),
+                "." | ".." => Some("has a component `.` or `..`"),
+                name if name.len() > MAX_NAME_BYTES => Some("has a component longer than 255 bytes"),
+                _ => None,
+            })
+        };
+        match problem {
+            Some(problem) => Err(PathError { path, problem }),
+            None => Ok(Self(path)),
+        }
+    }
+
+    /// Returns the text, components joined by `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the components, outermost first.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// Returns the last component.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// Returns the folder that holds this path, or `None` at the root.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+    }
+
+    /// Returns every folder above this path, nearest first.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(), Self::parent)
+    }
+
+    /// Returns the path of `name` in this folder.
+    pub fn join(&self, name: &str) -> Result<Self, PathError> {
+        Self::new(format!("{}/{name}", self.0))
+    }
+
+    /// Tells whether this path lies below `folder` (a path does not lie below itself).
+    pub fn is_below(&self, folder: &Self) -> bool {
+        self.0.strip_prefix(&folder.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Tells whether this is our private folder or lies in it.
+    pub fn is_private(&self) -> bool {
+        self.components().next() == Some(STAGE_DIR)
+    }
+}
+
+impl TryFrom<String> for RelPath {
+    type Error = PathError;
+
+    fn try_from(path: String) -> Result<Self, PathError> {
+        Self::new(path)
+    }
+}
+
+impl From<RelPath> for String {
+    fn from(path: RelPath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, ok: bool) {
+        assert_eq!(RelPath::new(path).is_ok(), ok, "{path:?}");
+    }
+
+    #[test]
+    fn only_beneath_the_root() {
+        check("a", true);
+        check("a/b c/ü", true);
+        check("..a/.b", true);
+        check("", false);
+        check("/", false);
+        check("/etc/passwd", false);
+        check("a//b", false);
+        check("a/", false);
+        check(".", false);
+        check("a/./b", false);
+        check("../a", false);
+        check("a/..", false);
+        check("a\0b", false);
+        check(&"x".repeat(256), false);
+        check(&vec!["d"; 257].join("/"), false);
+        check(&vec!["d".repeat(200); 25].join("/"), false);
+    }
+
+    #[test]
+    fn family() {
+        let path = RelPath::new("a/b/c").unwrap();
+        assert_eq!(path.name(), "c");
+        assert_eq!(path.ancestors().map(String::from).collect::<Vec<_>>(), ["a/b", "a"]);
+        assert!(path.is_below(&RelPath::new("a").unwrap()));
+        assert!(!path.is_below(&path));
+        assert!(!RelPath::new("ab/c").unwrap().is_below(&RelPath::new("a").unwrap()));
+        assert!(RelPath::new(".towline-stage/x").unwrap().is_private());
+        assert!(!RelPath::new("x/.towline-stage").unwrap().is_private());
+    }
+}

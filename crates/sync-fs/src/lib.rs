@@ -1,0 +1,1 @@
+//! Walks, watches, stages and atomically applies on a real disk.

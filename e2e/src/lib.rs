@@ -1,0 +1,1 @@
+//! Scenarios of a development session, run against the embedded cluster and a real one.

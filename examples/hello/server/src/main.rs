@@ -1,0 +1,2 @@
+//! A page over HTTP, for trying a development session.
+fn main() {}
