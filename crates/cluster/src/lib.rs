@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod kube;
 pub mod port;
 
 pub use error::ClusterError;

@@ -251,7 +251,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Deletes an object, its dependents in the background.
     async fn delete(&self, object: &Object, options: &DeleteOptions) -> Result<(), ClusterError>;
 
-    /// Tells for each right whether we have it in the namespace (SelfSubjectAccessReview), in the order asked.
+    /// Tells for each right whether we have it in the namespace (`SelfSubjectAccessReview`), in the order asked.
     async fn can(&self, namespace: &str, rights: &[Right]) -> Result<Vec<bool>, ClusterError>;
 
     /// Starts a process in a container and ties its three streams to ours; no terminal.
