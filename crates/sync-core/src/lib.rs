@@ -9,6 +9,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod base;
+pub mod block;
+pub mod codec;
+pub mod delta;
 pub mod message;
 pub mod path;
+pub mod protect;
+pub mod record;
 pub mod snapshot;

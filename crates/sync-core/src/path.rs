@@ -1,6 +1,9 @@
 //! Paths relative to a sync root, safe by construction.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +95,22 @@ impl RelPath {
     /// Tells whether this is our private folder or lies in it.
     pub fn is_private(&self) -> bool {
         self.components().next() == Some(STAGE_DIR)
+    }
+}
+
+/// Returns what lies below `folder` in a map by path, in order.
+pub fn below<'a, V>(
+    map: &'a BTreeMap<RelPath, V>,
+    folder: &RelPath,
+) -> impl DoubleEndedIterator<Item = (&'a RelPath, &'a V)> + use<'a, V> {
+    // In the order of bytes, what begins with `folder/` is one run, and `0` follows `/`.
+    let (from, to) = (format!("{folder}/"), format!("{folder}0"));
+    map.range::<str, _>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
+}
+
+impl Borrow<str> for RelPath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
