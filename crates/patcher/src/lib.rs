@@ -1,1 +1,34 @@
 //! A live workload and a plan: the patch, and the record that undoes it.
+//!
+//! Dev mode by **swap**: a clone of the workload becomes the dev container ([`clone_of`]), and the original is
+//! touched in `spec.replicas` alone ([`park`]). The [`Record`] is written into a Lease before anything else, so that
+//! anyone finds the way back in the cluster: [`restore`] and [`give_back`] yield it, [`verify`] says how exact it was.
+//!
+//! Pure: JSON values in, JSON values out. Objects are never typed structs, which would drop the fields they do not
+//! know. No clock and no randomness: session ids and times are arguments.
+
+#![forbid(unsafe_code)]
+
+mod field_owners;
+mod names;
+mod patch;
+mod plan;
+mod quantity;
+mod read_back;
+mod record;
+mod revert;
+mod workload;
+
+pub use field_owners::{FIELD_MANAGER, Owner};
+pub use names::{
+    DEV_LABEL, DEV_NAME_LABEL, HOW_TO_UNDO_ANNOTATION, JOURNAL_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
+    SESSION_LABEL, clone_name, labels, lease_name,
+};
+pub use patch::{DevClone, FieldChange, HIDDEN, clone_of, park, pod_of};
+pub use plan::{Agent, DevPlan, Lifecycle, PlanError, Probes};
+pub use read_back::{Drift, read_back};
+pub use record::{
+    Held, MAX_JOURNAL_BYTES, Phase, Record, RecordError, hold, how_to_undo, lease, renew, rewrite, take_over,
+};
+pub use revert::{Difference, Restore, give_back, restore, verify};
+pub use workload::{AtZero, Refusal, at_zero, refusal, replicas, template_hash};

@@ -1,0 +1,412 @@
+//! The record that undoes a session: a disk type, kept as JSON in an annotation of the session's Lease.
+//!
+//! The Lease is lock and write-ahead journal in one object: creating it is taking the lock, and what it says is
+//! written before the write that it describes. It holds names, numbers and hashes: no environment, no part of a spec.
+//! The format changes only with [`VERSION`]; an unknown version or field is an error, never a guess.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::field_owners::{self, Owner};
+use crate::names::{
+    HOW_TO_UNDO_ANNOTATION, JOURNAL_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SESSION_LABEL, cut,
+    is_label_value, is_name, is_session, labels, lease_name,
+};
+use crate::patch::DevClone;
+use crate::plan::{DevPlan, PlanError};
+use crate::workload::{digest, items, replicas, template_hash, text};
+
+/// The version of the journal's format.
+const VERSION: u32 = 1;
+/// The longest journal, in bytes.
+pub const MAX_JOURNAL_BYTES: usize = 16 * 1024;
+/// What the owners may take of the journal, in bytes; more than some forty co-owners are cut.
+const MAX_OWNERS_BYTES: usize = 8 * 1024;
+/// How often, within [`RE_PARK_SECONDS`], the original is scaled down again after somebody scaled it up.
+const MAX_RE_PARKS: usize = 3;
+/// The time in which [`MAX_RE_PARKS`] are counted, in seconds.
+const RE_PARK_SECONDS: i64 = 600;
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The Lease is there; the original is untouched.
+    Prepared,
+    /// The original is about to be scaled down, or is already.
+    Scaling,
+    /// Dev mode is on.
+    Dev,
+    /// The way back has begun.
+    Restoring,
+}
+
+/// Everything that the way back needs, for anyone and from any machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Record {
+    #[serde(rename = "v")]
+    version: u32,
+    /// The session's id.
+    pub session: String,
+    /// The name of the dev service in the manifest.
+    pub dev_name: String,
+    /// The original's kind.
+    pub kind: String,
+    /// The original's namespace.
+    pub namespace: String,
+    /// The original's name.
+    pub name: String,
+    /// The original's uid: another object of that name is not ours to change.
+    pub uid: String,
+    /// How far the session has come.
+    pub phase: Phase,
+    /// Whether a write to the original may have taken place.
+    pub parked: bool,
+    /// The original's replicas before the last write of ours.
+    pub replicas: i64,
+    /// The original's generation then.
+    pub generation: i64,
+    /// Who owned `spec.replicas` then.
+    pub owners: Vec<Owner>,
+    /// The hash of the original's pod template when the clone was made, see [`template_hash`].
+    pub template_hash: String,
+    /// The clone's name.
+    pub clone: String,
+    /// The hash of the clone's spec as sent: a session that goes on knows whether its clone is the one it wants.
+    pub clone_spec_hash: String,
+    /// The container that is the dev container.
+    pub container: String,
+    /// The ConfigMap that holds the agent.
+    pub config_map: String,
+    /// Why the original's pods had to go first; then the clone goes first on the way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_first: Option<String>,
+    /// When the original was scaled down again, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub re_parks: Vec<i64>,
+    /// The version of the tool that wrote this.
+    pub tool: String,
+}
+
+/// Why a Lease is no record of ours. What it says is not acted upon.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It has no journal.
+    #[error("lease {lease} has no annotation {JOURNAL_ANNOTATION}: it is no lease of towline's")]
+    NoJournal {
+        /// The Lease.
+        lease: String,
+    },
+    /// The journal is too long to be ours.
+    #[error("the journal of lease {lease} has {bytes} bytes, more than {MAX_JOURNAL_BYTES}")]
+    TooLong {
+        /// The Lease.
+        lease: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Another version of the tool wrote it.
+    #[error(
+        "the journal of lease {lease} has version {found}, this tool reads {VERSION}: use the tool that wrote it"
+    )]
+    Version {
+        /// The Lease.
+        lease: String,
+        /// As found.
+        found: String,
+    },
+    /// It is not what we write.
+    #[error("the journal of lease {lease} cannot be read: {message}")]
+    Malformed {
+        /// The Lease.
+        lease: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// A Lease as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The journal.
+    pub record: Record,
+    /// Who holds it, made safe for a terminal.
+    pub holder: String,
+    /// When it was taken, as written (RFC 3339).
+    pub acquire_time: Option<String>,
+    /// When the holder last said that it is alive, as written (RFC 3339).
+    pub renew_time: Option<String>,
+    /// How long after that it counts as alive, in seconds.
+    pub duration_seconds: u32,
+    /// The Lease's name.
+    pub name: String,
+    /// The Lease's version, for the next write.
+    pub resource_version: String,
+    /// The Lease's uid, for its deletion.
+    pub uid: String,
+}
+
+impl Record {
+    /// Begins the record of a session on a live workload: nothing has been written yet.
+    pub fn new(original: &Value, plan: &DevPlan, clone: &DevClone, tool: &str) -> Result<Self, PlanError> {
+        let part = |pointer: &str| -> Result<String, PlanError> {
+            text(original, pointer).map(str::to_owned).ok_or_else(|| PlanError::Malformed {
+                path: pointer[1..].replace('/', "."),
+                wanted: "a string",
+            })
+        };
+        let first = items(&clone.object, "/spec/template/spec/containers").first();
+        let first = first.and_then(|container| text(container, "/name")).unwrap_or_default();
+        let mut record = Self {
+            version: VERSION,
+            session: plan.session.clone(),
+            dev_name: plan.dev_name.clone(),
+            kind: part("/kind")?,
+            namespace: part("/metadata/namespace")?,
+            name: part("/metadata/name")?,
+            uid: part("/metadata/uid")?,
+            phase: Phase::Prepared,
+            parked: false,
+            replicas: 0,
+            generation: 0,
+            owners: Vec::new(),
+            template_hash: template_hash(original),
+            clone: text(&clone.object, "/metadata/name").unwrap_or_default().to_owned(),
+            clone_spec_hash: Self::hash_of_spec(&plan.session, &clone.object),
+            container: plan.container.clone().unwrap_or_else(|| first.to_owned()),
+            config_map: plan.agent.config_map.clone(),
+            down_first: clone.down_first.clone(),
+            re_parks: Vec::new(),
+            tool: tool.to_owned(),
+        };
+        record.read(original);
+        Ok(record)
+    }
+
+    /// Takes over what the original has now; to be stored just before [`crate::park`] of the same read.
+    ///
+    /// At zero there is nothing to take if an earlier write of ours may have made it so. Owners stay while the
+    /// number stays: a write of ours took the field from them, and one of them may have taken it back alone.
+    pub fn observe(&mut self, original: &Value) {
+        let live = replicas(original);
+        if !(self.parked && live == 0) {
+            let before = if self.parked && live == self.replicas {
+                std::mem::take(&mut self.owners)
+            } else {
+                Vec::new()
+            };
+            self.read(original);
+            for owner in before {
+                if !self.owners.iter().any(|known| known.is(&owner)) {
+                    self.owners.push(owner);
+                }
+            }
+            self.bound_owners();
+        }
+        self.parked = true;
+        self.phase = Phase::Scaling;
+    }
+
+    /// Tells whether the original may be scaled down again at `now` (seconds since 1970): at most three times in ten
+    /// minutes, since nobody wins a fight with a controller.
+    pub fn may_re_park(&self, now: i64) -> bool {
+        self.re_parks.iter().filter(|&&then| now.saturating_sub(then) < RE_PARK_SECONDS).count()
+            < MAX_RE_PARKS
+    }
+
+    /// Remembers that the original is scaled down again at `now`; to be stored before it is.
+    pub fn re_parked(&mut self, now: i64) {
+        self.re_parks.push(now);
+        let extra = self.re_parks.len().saturating_sub(MAX_RE_PARKS);
+        self.re_parks.drain(..extra);
+    }
+
+    /// Tells whether a clone that is there is the one that was sent: then a session can go on with it.
+    pub fn is_of(&self, clone: &DevClone) -> bool {
+        self.clone_spec_hash == Self::hash_of_spec(&self.session, &clone.object)
+    }
+
+    /// Tells whether an object was made by this session. A name in a record is no proof: ask before deleting.
+    pub fn made(&self, object: &Value) -> bool {
+        let label = |key: &str| object.pointer("/metadata/labels")?.get(key)?.as_str();
+        label(MANAGED_BY_LABEL) == Some(MANAGED_BY) && label(SESSION_LABEL) == Some(&self.session)
+    }
+
+    fn hash_of_spec(session: &str, clone: &Value) -> String {
+        digest(session, clone.get("spec").unwrap_or(&Value::Null))
+    }
+
+    fn read(&mut self, original: &Value) {
+        self.replicas = replicas(original);
+        self.generation = original.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+        self.owners = field_owners::of_replicas(original);
+        self.owners.retain(|owner| !owner.is_towline());
+        self.bound_owners();
+    }
+
+    fn bound_owners(&mut self) {
+        let mut bytes = 0;
+        self.owners.retain(|owner| {
+            bytes += json!(owner).to_string().len();
+            bytes <= MAX_OWNERS_BYTES
+        });
+    }
+
+    /// Says what can't be true of a record that we wrote.
+    fn fault(&self) -> Option<&'static str> {
+        let version = self.version == VERSION;
+        [
+            (version, "version"),
+            (is_session(&self.session), "session is no session id"),
+            (is_label_value(&self.dev_name), "devName is no label value"),
+            (self.kind == "Deployment", "kind is not Deployment"),
+            (is_name(&self.namespace), "namespace is no name"),
+            (is_name(&self.name), "name is no name"),
+            (is_name(&self.clone), "clone is no name"),
+            (self.clone != self.name, "clone is the original"),
+            (is_name(&self.config_map), "configMap is no name"),
+            (is_name(&self.container), "container is no name"),
+            (!self.uid.is_empty(), "uid is empty"),
+            ((0..=i64::from(i32::MAX)).contains(&self.replicas), "replicas is out of range"),
+            (
+                self.owners.iter().all(|owner| matches!(owner.operation.as_str(), "Apply" | "Update")),
+                "operation of an owner is neither Apply nor Update",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(holds, fault)| (!holds).then_some(fault))
+    }
+}
+
+/// Returns a new Lease that holds a record: what is to be created before anything else.
+///
+/// `holder` says who and from where, `now` is RFC 3339 with microseconds, the duration is in seconds.
+pub fn lease(name: &str, record: &Record, holder: &str, now: &str, duration_seconds: u32) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": name,
+            "namespace": record.namespace,
+            "labels": labels(&record.session, &record.dev_name),
+            "annotations": {
+                (JOURNAL_ANNOTATION): json!(record).to_string(),
+                (HOW_TO_UNDO_ANNOTATION): how_to_undo(record),
+            },
+        },
+        "spec": {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration_seconds,
+            "acquireTime": now,
+            "renewTime": now,
+        },
+    })
+}
+
+/// Returns the Lease as read with the time of its renewal: to be put back under its `resourceVersion`.
+pub fn renew(lease: &Value, now: &str) -> Value {
+    let mut lease = lease.clone();
+    put(&mut lease, &["spec", "renewTime"], json!(now));
+    lease
+}
+
+/// Returns the Lease as read with another state of its record: to be put back under its `resourceVersion`.
+pub fn rewrite(lease: &Value, record: &Record) -> Value {
+    let mut lease = lease.clone();
+    put(&mut lease, &["metadata", "annotations", JOURNAL_ANNOTATION], json!(json!(record).to_string()));
+    put(&mut lease, &["metadata", "annotations", HOW_TO_UNDO_ANNOTATION], json!(how_to_undo(record)));
+    lease
+}
+
+/// Returns the Lease as read with another holder: to be put back under its `resourceVersion`.
+pub fn take_over(lease: &Value, holder: &str, now: &str, duration_seconds: u32) -> Value {
+    let mut lease = renew(lease, now);
+    let transitions = lease.pointer("/spec/leaseTransitions").and_then(Value::as_i64).unwrap_or(0);
+    put(&mut lease, &["spec", "acquireTime"], json!(now));
+    put(&mut lease, &["spec", "holderIdentity"], json!(holder));
+    put(&mut lease, &["spec", "leaseDurationSeconds"], json!(duration_seconds));
+    put(&mut lease, &["spec", "leaseTransitions"], json!(transitions.saturating_add(1)));
+    lease
+}
+
+/// Reads a Lease. Anyone with the right to write Leases may have written it, so all of it is checked.
+pub fn hold(lease: &Value) -> Result<Held, RecordError> {
+    let part = |pointer| text(lease, pointer).unwrap_or_default().to_owned();
+    let name = harmless(&part("/metadata/name"), 253);
+    let journal = lease
+        .pointer("/metadata/annotations")
+        .and_then(|annotations| annotations.get(JOURNAL_ANNOTATION)?.as_str())
+        .ok_or_else(|| RecordError::NoJournal { lease: name.clone() })?;
+    if journal.len() > MAX_JOURNAL_BYTES {
+        return Err(RecordError::TooLong { lease: name, bytes: journal.len() });
+    }
+    let malformed =
+        |message: &str| RecordError::Malformed { lease: name.clone(), message: harmless(message, 200) };
+    let journal: Value = serde_json::from_str(journal).map_err(|error| malformed(&error.to_string()))?;
+    match journal.get("v") {
+        Some(version) if *version == json!(VERSION) => {}
+        Some(version) => {
+            return Err(RecordError::Version { lease: name, found: harmless(&version.to_string(), 20) });
+        }
+        None => return Err(malformed("it has no version")),
+    }
+    let record: Record = serde_json::from_value(journal).map_err(|error| malformed(&error.to_string()))?;
+    if let Some(fault) = record.fault() {
+        return Err(malformed(fault));
+    }
+    if name != lease_name(&record.kind, &record.name) || part("/metadata/namespace") != record.namespace {
+        return Err(malformed("it is about another workload"));
+    }
+    let seconds = lease.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64).unwrap_or(0);
+    let time = |pointer| text(lease, pointer).map(|time| harmless(time, 64));
+    Ok(Held {
+        record,
+        holder: harmless(&part("/spec/holderIdentity"), 256),
+        acquire_time: time("/spec/acquireTime"),
+        renew_time: time("/spec/renewTime"),
+        duration_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        name,
+        resource_version: part("/metadata/resourceVersion"),
+        uid: part("/metadata/uid"),
+    })
+}
+
+/// Returns the way back without Towline, as commands for a shell.
+pub fn how_to_undo(record: &Record) -> String {
+    let Record { namespace, name, clone, session, replicas, .. } = record;
+    let kind = record.kind.to_ascii_lowercase();
+    let scale = format!("kubectl -n {namespace} scale {kind} {name} --replicas={replicas}");
+    let delete = format!("kubectl -n {namespace} delete {kind} {clone} --ignore-not-found");
+    let mut lines = vec![format!(
+        "# {name} is in dev mode (towline, session {session}). `towline down` undoes it; so do these commands:"
+    )];
+    match (record.parked && *replicas != 0, record.down_first.is_some()) {
+        (false, _) => lines.push(delete),
+        (true, false) => lines.extend([scale, delete]),
+        (true, true) => lines.extend([delete, scale]),
+    }
+    lines.push(format!("kubectl -n {namespace} delete lease {}", lease_name(&record.kind, name)));
+    lines.push(format!(
+        "# where no other session is left: kubectl -n {namespace} delete configmap {}",
+        record.config_map
+    ));
+    lines.join("\n")
+}
+
+/// Sets a member, making the objects on the way to it.
+fn put(object: &mut Value, path: &[&str], value: Value) {
+    let mut slot = object;
+    for key in path {
+        if !slot.is_object() {
+            *slot = json!({});
+        }
+        slot = &mut slot[*key];
+    }
+    *slot = value;
+}
+
+/// Returns text from the cluster without control characters, at most `bytes` long.
+fn harmless(text: &str, bytes: usize) -> String {
+    cut(text, bytes).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

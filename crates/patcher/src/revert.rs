@@ -1,0 +1,158 @@
+//! The way back: three-way, so that only what is still ours is undone and what others changed stays.
+
+use serde_json::{Value, json};
+
+use crate::field_owners::{self, Owner};
+use crate::patch::scale;
+use crate::record::Record;
+use crate::workload::{is_deleting, replicas, template_hash, text};
+
+/// What is to be done with the original's replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Restore {
+    /// This merge patch, valid for the version that was read; after a conflict read again and ask again.
+    Scale(Value),
+    /// Nothing: it is as it was, or somebody else has decided.
+    Nothing {
+        /// In words that follow the workload's name.
+        reason: String,
+    },
+    /// The original is not there any more.
+    Gone,
+    /// Another object has its name.
+    Replaced,
+}
+
+/// Something that is not as it was before the session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The field.
+    pub path: String,
+    /// As it was; a hash for a whole template.
+    pub want: Option<Value>,
+    /// As it is.
+    pub found: Option<Value>,
+    /// The field manager that owns it now, where that is known.
+    pub owner: Option<String>,
+}
+
+/// Decides how the original's replicas come back. `hpa` is the range (min, max) of an autoscaler that targets it.
+///
+/// It comes back only if it is still our zero: after a write of ours may have taken place, and unless somebody else
+/// took the field from us.
+pub fn restore(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)>) -> Restore {
+    let original = match whose(original, record) {
+        Ok(original) => original,
+        Err(other) => return other,
+    };
+    let nothing = |reason: String| Restore::Nothing { reason };
+    if is_deleting(original) {
+        return nothing("is being deleted".to_owned());
+    }
+    if !record.parked {
+        return nothing("was not scaled down".to_owned());
+    }
+    let live = replicas(original);
+    if live == record.replicas {
+        return nothing(format!("has its replicas: {live}"));
+    }
+    let owners = field_owners::of_replicas(original);
+    let other = owners.iter().find(|owner| !owner.is_towline()).map(|owner| owner.manager.as_str());
+    if live != 0 {
+        return nothing(format!("was scaled to {live} by {}", other.unwrap_or("someone else")));
+    }
+    // Where nobody owns it, as where the server keeps no owners, a wrong guess must not leave the service down.
+    if let Some(other) = other
+        && !owners.iter().any(Owner::is_towline)
+    {
+        return nothing(format!("was scaled to 0 by {other}"));
+    }
+    Restore::Scale(scale(original, target(record, hpa)))
+}
+
+/// Returns the JSON patch that gives the ownership of `spec.replicas` back to those who had it, if there is anything
+/// to give. A failure of it is worth a warning, not more.
+///
+/// Nothing is given while the original is still parked, or once somebody else owns the field: that is a decision.
+/// What the server checks is the version that was read.
+pub fn give_back(original: &Value, record: &Record) -> Option<Value> {
+    whose(Some(original), record).ok()?;
+    let live = replicas(original);
+    let now = field_owners::of_replicas(original);
+    let ours = now.iter().any(Owner::is_towline);
+    let known =
+        now.iter().all(|owner| owner.is_towline() || record.owners.iter().any(|other| other.is(owner)));
+    // A field that we own and that is not 0 has the value that `restore` gave it, be it bounded by an autoscaler.
+    let restored = live == record.replicas || ours && live != 0;
+    if !record.parked || is_deleting(original) || !known || !restored {
+        return None;
+    }
+    let entries = Value::Array(field_owners::with_owners(original, &record.owners));
+    if original.pointer("/metadata/managedFields").unwrap_or(&json!([])) == &entries {
+        return None;
+    }
+    Some(json!([
+        {"op": "test", "path": "/metadata/resourceVersion", "value": original.pointer("/metadata/resourceVersion")},
+        {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+    ]))
+}
+
+/// Returns what is not as it was before the session, and who owns it now. Empty: restored exactly.
+pub fn verify(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)>) -> Vec<Difference> {
+    let Ok(original) = whose(original, record) else {
+        return vec![Difference {
+            path: "metadata.uid".to_owned(),
+            want: Some(json!(record.uid)),
+            found: original.and_then(|original| original.pointer("/metadata/uid")).cloned(),
+            owner: None,
+        }];
+    };
+    if !record.parked {
+        return Vec::new();
+    }
+    let mut differences = Vec::new();
+    let mut differ = |path: &str, want: Value, found: Value, owner: Option<String>| {
+        if want != found {
+            differences.push(Difference {
+                path: path.to_owned(),
+                want: Some(want),
+                found: Some(found),
+                owner,
+            });
+        }
+    };
+    let owners = field_owners::of_replicas(original);
+    let manager = || owners.iter().find(|owner| !owner.is_towline()).or(owners.first());
+    let manager = || manager().map(|owner| owner.manager.clone());
+    let live = replicas(original);
+    if live != target(record, hpa) {
+        differ("spec.replicas", json!(record.replicas), json!(live), manager());
+    }
+    differ("metadata.managedFields", names(&record.owners), names(&owners), manager());
+    let writer = field_owners::last_writer(original, "template");
+    differ("spec.template", json!(record.template_hash), json!(template_hash(original)), writer);
+    differences
+}
+
+/// Returns the original if it is the one that the record is about.
+fn whose<'a>(original: Option<&'a Value>, record: &Record) -> Result<&'a Value, Restore> {
+    let original = original.ok_or(Restore::Gone)?;
+    if text(original, "/metadata/uid") == Some(&record.uid) { Ok(original) } else { Err(Restore::Replaced) }
+}
+
+/// The replicas that the original gets back.
+fn target(record: &Record, hpa: Option<(i64, i64)>) -> i64 {
+    match hpa {
+        // An autoscaler leaves a workload alone that had none.
+        Some((min, max)) if record.replicas != 0 => record.replicas.min(max).max(min),
+        Some(_) | None => record.replicas,
+    }
+}
+
+/// The managers and operations that own `spec.replicas`, in a fixed order.
+fn names(owners: &[Owner]) -> Value {
+    let mut names: Vec<_> =
+        owners.iter().map(|owner| format!("{} ({})", owner.manager, owner.operation)).collect();
+    names.sort();
+    json!(names)
+}
