@@ -1,1 +1,35 @@
-//! The life of up and down as one state machine that says what happened as events.
+//! The life of `up` and `down`: one state machine, told as events. What other tools embed.
+//!
+//! [`plan`](plan::plan) reads, checks and asks the server, and writes nothing. [`up`](up::up) writes the record, then
+//! the objects, and returns a [`Session`] that says what happens as [`Event`]s. [`down`](down::down) leads back from
+//! the record in the cluster alone.
+//!
+//! **Architecture Invariant:** nothing here prints, reads an environment variable or parses a command line.
+
+#![forbid(unsafe_code)]
+
+mod base_store;
+mod connection;
+pub mod context;
+pub mod down;
+pub mod error;
+pub mod event;
+mod folder;
+mod forward;
+pub mod journal;
+mod live;
+pub mod machine;
+mod original;
+pub mod plan;
+pub mod pod;
+mod process;
+pub mod request;
+pub mod rights;
+pub mod state_file;
+pub mod up;
+
+pub use context::{AgentSource, Context};
+pub use error::SessionError;
+pub use event::{Ending, Event, State};
+pub use request::UpRequest;
+pub use up::Session;

@@ -1,0 +1,225 @@
+//! The way back: from any machine, without a manifest, by anyone with the rights, from the record in the cluster.
+
+use serde_json::Value;
+use towline_cluster::ClusterError;
+use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, DeleteOptions, LEASES, Object, Selection};
+use towline_patcher::{Difference, Held, MANAGED_BY, MANAGED_BY_LABEL, Record, SESSION_LABEL};
+
+use crate::context::Context;
+use crate::error::SessionError;
+use crate::event::Event;
+use crate::journal::{self, Journal};
+use crate::original;
+
+/// What `down` did.
+#[derive(Debug)]
+pub struct Restored {
+    /// Kind and name of the workload.
+    pub workload: String,
+    /// What became of its replicas, in words that follow the name.
+    pub said: String,
+    /// What is not as it was before the session, and who owns it. Empty: restored exactly.
+    pub differences: Vec<Difference>,
+}
+
+/// Finds the sessions of the namespace, the one of `workload` or all.
+pub async fn sessions(context: &Context) -> Result<Vec<(Value, Held)>, SessionError> {
+    let leases = context.cluster.list(LEASES, Some(&context.namespace), &ours()).await?;
+    leases.into_iter().map(|lease| Ok((lease.clone(), journal::read(&lease)?))).collect()
+}
+
+/// Reads the session of one workload, by its Lease's name.
+pub async fn session_of(context: &Context, workload: &str) -> Result<(Value, Held), SessionError> {
+    let name = towline_patcher::lease_name(DEPLOYMENTS.kind, workload);
+    match context.cluster.get(&Object::new(LEASES, &context.namespace, name)).await {
+        Ok(lease) => {
+            let held = journal::read(&lease)?;
+            Ok((lease, held))
+        }
+        Err(error) if error.is_not_found() => Err(SessionError::NotHeld {
+            what: format!("{} {workload}", DEPLOYMENTS.kind),
+            namespace: context.namespace.clone(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a session: takes its Lease, restores the original, removes everything of ours, the Lease last.
+///
+/// Safe to kill at any point and to run again. With `force` false a session whose holder still lives and is not
+/// `context.holder` is left alone.
+pub async fn down(
+    context: &Context,
+    lease: &Value,
+    force: bool,
+    tell: &mut (dyn FnMut(Event) + Send),
+) -> Result<Restored, SessionError> {
+    let held = journal::read(lease)?;
+    let alive = journal::is_alive(&held);
+    if alive && !force && journal::person(&held.holder) != context.holder {
+        return Err(journal::held_error(&held));
+    }
+    // Another session id in the identity: the process that holds the Lease now sees that it is not its own any more.
+    let ending = Context { holder: format!("{}{}", context.holder, journal::ENDING.trim_end_matches('/')), ..context.clone() };
+    let mut journal = Journal::take_over(&ending, lease).await?;
+    if alive && journal.record.parked {
+        original::fence(context, &journal.record).await?;
+    }
+    revert(context, &mut journal, tell).await
+}
+
+/// Undoes a session whose Lease we hold.
+pub(crate) async fn revert(
+    context: &Context,
+    journal: &mut Journal,
+    tell: &mut (dyn FnMut(Event) + Send),
+) -> Result<Restored, SessionError> {
+    let record = journal.record.clone();
+    let workload = format!("{} {}", record.kind, record.name);
+    // Where both can't run at once the clone makes room first; else the original is up before the clone goes.
+    if record.down_first.is_some() {
+        delete_clones(context, &record, tell).await?;
+        wait_for_clones(context, &record).await?;
+    }
+    let (found, said) = original::restore(context, &record).await?;
+    if let Some(found) = &found
+        && towline_patcher::replicas(found) > 0
+        && record.parked
+    {
+        tell(Event::Object { action: "restored", object: workload.clone() });
+        if record.down_first.is_none() {
+            wait_available(context, &record, found).await?;
+        }
+    }
+    delete_clones(context, &record, tell).await?;
+    delete_agents(context, journal, tell).await?;
+
+    let (name, uid) = journal.identity();
+    let lease = Object::new(LEASES, &context.namespace, &name);
+    delete(context, &lease, uid, tell).await?;
+
+    let now = match &found {
+        Some(_) => context.cluster.get(&original::object(context, &record)).await.ok(),
+        None => None,
+    };
+    let hpa = original::autoscaler_range(context, &record).await;
+    let differences = if found.is_some() {
+        towline_patcher::verify(now.as_ref(), &record, hpa)
+    } else {
+        Vec::new()
+    };
+    Ok(Restored { workload, said, differences })
+}
+
+/// Removes the clone and whatever else carries the session's label.
+async fn delete_clones(
+    context: &Context,
+    record: &Record,
+    tell: &mut (dyn FnMut(Event) + Send),
+) -> Result<(), SessionError> {
+    for clone in clones(context, record).await? {
+        let object = Object::new(DEPLOYMENTS, &context.namespace, crate::pod::text(&clone, "/metadata/name"));
+        let uid = crate::pod::text(&clone, "/metadata/uid");
+        delete(context, &object, Some(uid), tell).await?;
+    }
+    Ok(())
+}
+
+async fn clones(context: &Context, record: &Record) -> Result<Vec<Value>, ClusterError> {
+    let selection = Selection { name: None, labels: vec![(SESSION_LABEL.to_owned(), record.session.clone())] };
+    let found = context.cluster.list(DEPLOYMENTS, Some(&context.namespace), &selection).await?;
+    Ok(found.into_iter().filter(|clone| record.made(clone)).collect())
+}
+
+/// Waits until the clone's pods have let go of what the original needs.
+async fn wait_for_clones(context: &Context, record: &Record) -> Result<(), ClusterError> {
+    let of_session = serde_json::json!({"spec": {"selector": {"matchLabels": {SESSION_LABEL: record.session}}}});
+    original::wait_until_gone(context, &of_session, "").await
+}
+
+/// The agents' ConfigMaps go with the last session of the namespace.
+async fn delete_agents(
+    context: &Context,
+    journal: &Journal,
+    tell: &mut (dyn FnMut(Event) + Send),
+) -> Result<(), SessionError> {
+    let (own, _) = journal.identity();
+    let others = context.cluster.list(LEASES, Some(&context.namespace), &ours()).await?;
+    if others.iter().any(|lease| crate::pod::text(lease, "/metadata/name") != own) {
+        return Ok(());
+    }
+    let agents = match context.cluster.list(CONFIG_MAPS, Some(&context.namespace), &ours()).await {
+        Ok(agents) => agents,
+        // Without the right to list, the one we know is the one we remove.
+        Err(ClusterError::Forbidden { .. }) => {
+            let object = Object::new(CONFIG_MAPS, &context.namespace, &journal.record.config_map);
+            context.cluster.get(&object).await.into_iter().collect()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for agent in agents {
+        let name = crate::pod::text(&agent, "/metadata/name");
+        if !name.starts_with("towline-agent-") {
+            continue;
+        }
+        let object = Object::new(CONFIG_MAPS, &context.namespace, name);
+        delete(context, &object, Some(crate::pod::text(&agent, "/metadata/uid")), tell).await?;
+    }
+    Ok(())
+}
+
+/// Deletes one object by name and uid; gone already is as good.
+async fn delete(
+    context: &Context,
+    object: &Object,
+    uid: Option<String>,
+    tell: &mut (dyn FnMut(Event) + Send),
+) -> Result<(), SessionError> {
+    let options = DeleteOptions { uid, ..DeleteOptions::default() };
+    let result = match context.cluster.delete(object, &options).await {
+        Err(ClusterError::Ambiguous { .. }) => context.cluster.delete(object, &options).await,
+        other => other,
+    };
+    match result {
+        Ok(()) => {
+            let name = format!("{} {}", object.resource.kind, object.name);
+            tell(Event::Object { action: "deleted", object: name });
+            Ok(())
+        }
+        // Another object has the name now: ours is gone.
+        Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the original serves again, so that the clone goes only then; two minutes at most.
+async fn wait_available(context: &Context, record: &Record, restored: &Value) -> Result<(), SessionError> {
+    use futures::StreamExt;
+    use towline_cluster::port::WatchEvent;
+    let wanted = towline_patcher::replicas(restored);
+    let generation = restored.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
+    let mut watch = context.cluster.watch(DEPLOYMENTS, &context.namespace, &selection).await?;
+    let serves = |deployment: &Value| {
+        let number = |pointer| deployment.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+        number("/status/observedGeneration") >= generation && number("/status/availableReplicas") >= wanted.min(1)
+    };
+    let waiting = async {
+        while let Some(event) = watch.next().await {
+            match event {
+                WatchEvent::Restarted(found) if found.iter().all(serves) => break,
+                WatchEvent::Applied(deployment) if serves(&deployment) => break,
+                WatchEvent::Deleted(_) => break,
+                WatchEvent::Restarted(_) | WatchEvent::Applied(_) | WatchEvent::Interrupted(_) => {}
+            }
+        }
+    };
+    if tokio::time::timeout(std::time::Duration::from_secs(120), waiting).await.is_err() {
+        tracing::warn!(workload = record.name, "the original was not available after two minutes");
+    }
+    Ok(())
+}
+
+fn ours() -> Selection {
+    Selection { name: None, labels: vec![(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())] }
+}

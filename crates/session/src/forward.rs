@@ -1,0 +1,106 @@
+//! Ports: listeners on this machine's loopback whose connections the agent dials, and the other way round.
+
+use std::net::Ipv4Addr;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use towline_link::{Channel, Link, Priority};
+use towline_protocol::{ChannelRequest, encode};
+
+use crate::error::SessionError;
+use crate::event::Event;
+use crate::request::{Forward, Reverse};
+
+/// Binds every port before anything is written to the cluster.
+pub(crate) async fn bind(forwards: &[Forward]) -> Result<Vec<(Forward, TcpListener)>, SessionError> {
+    let mut bound = Vec::new();
+    for forward in forwards {
+        let port = forward.local;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| {
+            if source.kind() == std::io::ErrorKind::AddrInUse {
+                SessionError::PortInUse { port }
+            } else {
+                SessionError::Listen { port, source }
+            }
+        })?;
+        bound.push((forward.clone(), listener));
+    }
+    Ok(bound)
+}
+
+/// Accepts connections for one forward, for as long as it is polled. While the agent can't be reached, connections
+/// wait for it as they would for a slow server.
+pub(crate) async fn serve(
+    forward: Forward,
+    listener: TcpListener,
+    link_rx: watch::Receiver<Option<Link>>,
+    event_tx: mpsc::Sender<Event>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    let (forward, link_rx, event_tx) = (forward.clone(), link_rx.clone(), event_tx.clone());
+                    connections.spawn(async move {
+                        if let Err(message) = carry(&forward, socket, link_rx).await {
+                            let local = format!("localhost:{}", forward.local);
+                            let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
+                        }
+                    });
+                }
+                Err(error) => {
+                    let local = format!("localhost:{}", forward.local);
+                    let _ = event_tx.send(Event::ForwardFailed { local, message: error.to_string() }).await;
+                    // Out of descriptors: the next accept would fail at once, so let a connection end first.
+                    if connections.join_next().await.is_none() {
+                        return;
+                    }
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn carry(
+    forward: &Forward,
+    mut socket: TcpStream,
+    mut link_rx: watch::Receiver<Option<Link>>,
+) -> Result<(), String> {
+    let link = match link_rx.wait_for(Option::is_some).await {
+        Ok(link) => link.clone(),
+        Err(_) => return Ok(()),
+    };
+    let Some(link) = link else { return Ok(()) };
+    let host = forward.host.clone().unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+    let request = ChannelRequest::Forward { host, port: forward.port };
+    let mut channel =
+        link.open(encode(&request), Priority::Normal).await.map_err(|error| error.to_string())?;
+    match copy_bidirectional(&mut socket, &mut channel).await {
+        Ok(_) => Ok(()),
+        // What the agent says of a dial that failed; a client that went away is no news.
+        Err(error) => match towline_link::reset_reason(&error) {
+            Some(reason) => Err(reason.to_owned()),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Ties a connection that came from the pod to a port of this machine.
+pub(crate) async fn carry_reverse(reverse: Reverse, mut channel: Channel) -> Result<(), String> {
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, reverse.local)).await {
+        Ok(mut socket) => {
+            // Either end may leave at any time.
+            let _ = copy_bidirectional(&mut socket, &mut channel).await;
+            Ok(())
+        }
+        Err(error) => {
+            let message = format!("nothing listens on port {} of this machine: {error}", reverse.local);
+            channel.reset(&message);
+            Err(message)
+        }
+    }
+}

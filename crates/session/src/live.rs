@@ -1,0 +1,670 @@
+//! A running session: one loop that feeds the machine with what the cluster, the stream, the folders and the command
+//! say, and carries out what it wants.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use towline_cluster::port::{DEPLOYMENTS, EVENTS, LEASES, PODS, Selection, Watch, WatchEvent};
+use towline_link::{Link, Priority};
+use towline_patcher::SESSION_LABEL;
+use towline_protocol::{
+    ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize, encode,
+};
+use towline_sync_core::engine::SyncEvent;
+
+use crate::connection::{self, ask};
+use crate::context::Context;
+use crate::event::{Ending, Event};
+use crate::folder;
+use crate::forward;
+use crate::journal::{self, Journal, Written};
+use crate::machine::{Effect, Input, Machine};
+use crate::original::{self, Parked};
+use crate::pod::{self, text};
+use crate::process::{self, Attach};
+use crate::request::UpRequest;
+use crate::state_file::{self, FolderState, SessionState};
+
+/// How long a look at the events lasts that came with an unschedulable or unmountable pod.
+const EVENTS_KEPT: usize = 200;
+
+/// From the session's holder to its loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// For the user's command.
+    Process(ProcessInput),
+    /// The user wants the deletions that sync of this folder stopped for.
+    ApproveDeletions(usize),
+    /// The user leaves; dev mode stays on.
+    Leave,
+}
+
+/// The channels between the loop and the session's holder.
+#[derive(Debug)]
+pub(crate) struct Outlets {
+    pub(crate) command_rx: mpsc::Receiver<Command>,
+    pub(crate) event_tx: mpsc::Sender<Event>,
+    pub(crate) output_tx: mpsc::Sender<ProcessOutput>,
+}
+
+/// What a running session was begun with.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) context: Context,
+    pub(crate) request: UpRequest,
+    pub(crate) journal: Journal,
+    pub(crate) config_map: Value,
+    pub(crate) size: Option<TerminalSize>,
+    pub(crate) fresh: bool,
+}
+
+/// Everything that reports to the loop.
+enum News {
+    Connection(connection::News),
+    Folder(usize, folder::News),
+    Process(process::News),
+    Pods(WatchEvent),
+    Events(WatchEvent),
+    Original(WatchEvent),
+    Lease(WatchEvent),
+    Command(Option<Command>),
+    Second,
+    Renew,
+}
+
+impl Live {
+    /// Runs until the session is over. Returns how it ended, and whether what it wrote is to be undone.
+    pub(crate) async fn run(
+        mut self,
+        folders: Vec<folder::Syncer>,
+        ports: Vec<(crate::request::Forward, tokio::net::TcpListener)>,
+        outlets: Outlets,
+    ) -> (Ending, Option<Journal>) {
+        let Outlets { command_rx, event_tx, output_tx } = outlets;
+        let (connection_tx, connection_rx) = mpsc::channel(64);
+        let (folder_tx, folder_rx) = mpsc::channel(64);
+        let (process_tx, process_rx) = mpsc::channel(8);
+        let (link_tx, link_rx) = watch::channel(None::<Link>);
+        let mut tasks = JoinSet::new();
+        let mut folder_txs = Vec::new();
+        for (index, syncer) in folders.into_iter().enumerate() {
+            let (command_tx, command_rx) = mpsc::channel(4);
+            let (news_tx, mut news_rx) = mpsc::channel(64);
+            tasks.spawn(syncer.run(command_rx, news_tx));
+            let folder_tx = folder_tx.clone();
+            tasks.spawn(async move {
+                while let Some(news) = news_rx.recv().await {
+                    if folder_tx.send((index, news)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            folder_txs.push(command_tx);
+        }
+        for (forward, listener) in ports {
+            let remote = format!("{}:{}", forward.host.as_deref().unwrap_or("container"), forward.port);
+            let local = format!("localhost:{}", forward.local);
+            let _ = event_tx.send(Event::Forwarding { local, remote, reverse: false }).await;
+            tasks.spawn(forward::serve(forward, listener, link_rx.clone(), event_tx.clone()));
+        }
+        let reparks = self.past_reparks();
+        let machine =
+            Machine::new(folder_txs.len(), self.journal.record.parked, reparks, self.request.patience);
+        let state = self.state(&machine);
+        let state_folder = state_file::folder(&self.context, &self.journal.record.name);
+        let mut actor = Actor {
+            machine,
+            started: Instant::now(),
+            event_tx,
+            output_tx,
+            connection_tx,
+            process_tx,
+            link_tx,
+            folder_txs,
+            input_tx: None,
+            connection: JoinSet::new(),
+            attachment: JoinSet::new(),
+            tasks,
+            seen: Arc::new(AtomicU64::new(0)),
+            pods: Vec::new(),
+            events: Vec::new(),
+            ending: None,
+            link: None,
+            state,
+            state_folder,
+            state_changed: true,
+            live: self,
+        };
+        let outcome = actor.drive(Receivers { command_rx, connection_rx, folder_rx, process_rx }).await;
+        let ending = outcome.unwrap_or_else(|error| Ending::Failed { message: error.to_string(), code: 1 });
+        actor.finish().await;
+        let undo = actor.live.fresh && !actor.machine.was_ready() && matches!(ending, Ending::Failed { .. });
+        (ending, undo.then_some(actor.live.journal))
+    }
+
+    /// Scale-backs of an earlier process of this session that still count, as times before our start.
+    fn past_reparks(&self) -> Vec<Duration> {
+        let now = jiff::Timestamp::now().as_second();
+        let recent = self.journal.record.re_parks.iter().filter(|at| now - **at < 600);
+        recent.map(|_| Duration::ZERO).collect()
+    }
+
+    fn state(&self, machine: &Machine) -> SessionState {
+        let record = &self.journal.record;
+        let pid = std::process::id();
+        SessionState {
+            version: 1,
+            pid,
+            started: state_file::start_of(pid).unwrap_or(0),
+            session: record.session.clone(),
+            namespace: record.namespace.clone(),
+            workload: record.name.clone(),
+            state: machine.state(),
+            pod: None,
+            folders: self
+                .request
+                .folders
+                .iter()
+                .map(|folder| FolderState {
+                    local: folder.local.display().to_string(),
+                    remote: folder.remote.clone(),
+                    ..FolderState::default()
+                })
+                .collect(),
+            forwards: self
+                .request
+                .forwards
+                .iter()
+                .map(|forward| {
+                    let host = forward.host.as_deref().unwrap_or("container");
+                    (forward.local, format!("{host}:{}", forward.port))
+                })
+                .collect(),
+        }
+    }
+}
+
+struct Receivers {
+    command_rx: mpsc::Receiver<Command>,
+    connection_rx: mpsc::Receiver<connection::News>,
+    folder_rx: mpsc::Receiver<(usize, folder::News)>,
+    process_rx: mpsc::Receiver<process::News>,
+}
+
+struct Actor {
+    live: Live,
+    machine: Machine,
+    started: Instant,
+    event_tx: mpsc::Sender<Event>,
+    output_tx: mpsc::Sender<ProcessOutput>,
+    connection_tx: mpsc::Sender<connection::News>,
+    process_tx: mpsc::Sender<process::News>,
+    /// loop --the stream, while there is one--> forwards
+    link_tx: watch::Sender<Option<Link>>,
+    /// loop --channels and decisions--> folders
+    folder_txs: Vec<mpsc::Sender<folder::Command>>,
+    /// loop --keys, sizes, signals--> the attachment
+    input_tx: Option<mpsc::Sender<ProcessInput>>,
+    connection: JoinSet<()>,
+    attachment: JoinSet<()>,
+    tasks: JoinSet<()>,
+    seen: Arc<AtomicU64>,
+    pods: Vec<Value>,
+    events: Vec<Value>,
+    ending: Option<Ending>,
+    link: Option<Link>,
+    state: SessionState,
+    state_folder: PathBuf,
+    state_changed: bool,
+}
+
+impl Actor {
+    async fn drive(&mut self, mut receivers: Receivers) -> Result<Ending, towline_cluster::ClusterError> {
+        let context = self.live.context.clone();
+        let record = self.live.journal.record.clone();
+        let of_session =
+            Selection { name: None, labels: vec![(SESSION_LABEL.to_owned(), record.session.clone())] };
+        let named = |name: &str| Selection { name: Some(name.to_owned()), labels: Vec::new() };
+        let cluster = &context.cluster;
+        let namespace = context.namespace.as_str();
+        let mut pods = cluster.watch(PODS, namespace, &of_session).await?;
+        let mut original = cluster.watch(DEPLOYMENTS, namespace, &named(&record.name)).await?;
+        let mut lease =
+            cluster.watch(LEASES, namespace, &named(&self.live.journal.identity().0)).await?;
+        // Without the right to see events the pod's own status has to do.
+        let mut events: Watch = match cluster.watch(EVENTS, namespace, &Selection::default()).await {
+            Ok(watch) => watch,
+            Err(_) => Box::pin(futures::stream::pending()),
+        };
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut renew = tokio::time::interval(Duration::from_secs(journal::RENEW_SECONDS));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.write_state();
+            if let Some(ending) = self.ending.take() {
+                return Ok(ending);
+            }
+            let news = tokio::select! {
+                biased;
+                command = receivers.command_rx.recv() => News::Command(command),
+                Some(event) = lease.next() => News::Lease(event),
+                Some(news) = receivers.connection_rx.recv() => News::Connection(news),
+                Some(news) = receivers.process_rx.recv() => News::Process(news),
+                Some((index, news)) = receivers.folder_rx.recv() => News::Folder(index, news),
+                Some(event) = pods.next() => News::Pods(event),
+                Some(event) = original.next() => News::Original(event),
+                Some(event) = events.next() => News::Events(event),
+                _ = second.tick() => News::Second,
+                _ = renew.tick() => News::Renew,
+            };
+            self.take(news).await;
+        }
+    }
+
+    async fn take(&mut self, news: News) {
+        match news {
+            News::Connection(news) => self.connection_news(news).await,
+            News::Folder(index, news) => self.folder_news(index, news).await,
+            News::Process(news) => self.process_news(news).await,
+            News::Pods(event) => {
+                remember(&mut self.pods, event, usize::MAX);
+                self.look_at_pod().await;
+            }
+            News::Events(event) => self.events_news(event).await,
+            News::Original(event) => self.original_news(event).await,
+            News::Lease(event) => self.lease_news(event).await,
+            News::Command(Some(Command::Process(input))) => {
+                // Keys for a command that is not there yet, or no more, go nowhere.
+                if let Some(input_tx) = &self.input_tx {
+                    let _ = input_tx.send(input).await;
+                }
+            }
+            News::Command(Some(Command::ApproveDeletions(index))) => {
+                if let Some(folder_tx) = self.folder_txs.get(index) {
+                    let _ = folder_tx.send(folder::Command::ApproveDeletions).await;
+                }
+            }
+            News::Command(Some(Command::Leave) | None) => self.feed(Input::Leave).await,
+            News::Second => self.feed(Input::Tick).await,
+            News::Renew => match self.live.journal.renew(&self.live.context).await {
+                Ok(Written::Ours) => {}
+                Ok(Written::Lost(message)) => self.feed(Input::LeaseLost { message }).await,
+                Err(error) => tracing::warn!(%error, "the Lease could not be renewed"),
+            },
+        }
+    }
+
+    /// Feeds the machine and carries out what it wants; what comes of that is fed in turn.
+    async fn feed(&mut self, input: Input) {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.machine.handle(self.started.elapsed(), input) {
+                if let Some(input) = self.carry_out(effect).await {
+                    inputs.push_back(input);
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Connect { pod, after } => {
+                self.drop_stream().await;
+                let container = self.live.journal.record.container.clone();
+                let task = connection::run(
+                    self.live.context.clone(),
+                    pod,
+                    container,
+                    after,
+                    self.connection_tx.clone(),
+                );
+                self.connection.spawn(task);
+            }
+            Effect::Disconnect => self.drop_stream().await,
+            Effect::OpenFolders => self.open_folders().await,
+            Effect::StartProcess => {
+                let (attach, input_rx) = self.attachment()?;
+                let plan = &self.live.request.plan;
+                let spec = ProcessSpec {
+                    argv: self.live.request.command.clone(),
+                    environment: Vec::new(),
+                    workdir: plan.workdir.clone(),
+                    terminal: self.live.size,
+                };
+                let command = spec.argv.clone();
+                self.attachment.spawn(process::start(spec, attach, input_rx, self.process_tx.clone()));
+                self.tell(Event::CommandStarted { command }).await;
+            }
+            Effect::Attach => {
+                let (attach, input_rx) = self.attachment()?;
+                self.attachment.spawn(process::stay(attach, input_rx, self.process_tx.clone()));
+            }
+            Effect::Park => return Some(self.park().await),
+            Effect::Report(event) => self.tell(event).await,
+            Effect::End(ending) => self.ending = Some(ending),
+        }
+        None
+    }
+
+    async fn park(&mut self) -> Input {
+        let again = self.live.journal.record.parked;
+        if again {
+            self.live.journal.record.re_parked(jiff::Timestamp::now().as_second());
+        }
+        match original::park(&self.live.context, &mut self.live.journal).await {
+            Ok(Parked::Done) => {
+                let record = &self.live.journal.record;
+                let object = format!("{} {}", record.kind, record.name);
+                self.tell(Event::Object { action: "scaled", object }).await;
+                Input::Parked
+            }
+            Ok(Parked::Lost(message)) => Input::LeaseLost { message },
+            Ok(Parked::Gone) => Input::Original { replicas: None, by: None },
+            Err(error) => Input::ParkFailed {
+                message: format!("the original could not be scaled down, and gets traffic too: {error}"),
+            },
+        }
+    }
+
+    /// Makes the ends of a new attachment; `None` when the stream went away meanwhile.
+    fn attachment(&mut self) -> Option<(Attach, mpsc::Receiver<ProcessInput>)> {
+        let link = self.link.clone()?;
+        self.attachment.abort_all();
+        let (input_tx, input_rx) = mpsc::channel(64);
+        self.input_tx = Some(input_tx);
+        let attach =
+            Attach { link, seen: self.seen.clone(), output_tx: self.output_tx.clone(), size: self.live.size };
+        Some((attach, input_rx))
+    }
+
+    async fn drop_stream(&mut self) {
+        self.connection.abort_all();
+        self.attachment.abort_all();
+        self.input_tx = None;
+        if self.link.take().is_some() {
+            self.link_tx.send_replace(None);
+            for folder_tx in &self.folder_txs {
+                let _ = folder_tx.send(folder::Command::Disconnect).await;
+            }
+        }
+    }
+
+    async fn open_folders(&mut self) {
+        let Some(link) = self.link.clone() else { return };
+        for folder_tx in &self.folder_txs {
+            // Small edits must not wait behind a large file of another folder, so folders share the bulk class.
+            if let Ok(channel) = link.open(encode(&ChannelRequest::Sync), Priority::Bulk).await {
+                let _ = folder_tx.send(folder::Command::Connect(channel)).await;
+            }
+        }
+        for reverse in self.live.request.reverses.clone() {
+            let event = match ask(&link, &ControlRequest::Listen { port: reverse.remote }).await {
+                Ok(ControlReply::Listening) => Event::Forwarding {
+                    local: format!("localhost:{}", reverse.local),
+                    remote: format!("container:{}", reverse.remote),
+                    reverse: true,
+                },
+                Ok(ControlReply::Failed(refusal)) => Event::Warning {
+                    message: format!("reverse port {} of the pod: {refusal}", reverse.remote),
+                },
+                Ok(_) | Err(_) => continue,
+            };
+            self.tell(event).await;
+        }
+    }
+
+    async fn connection_news(&mut self, news: connection::News) {
+        match news {
+            connection::News::Up { link, status } => {
+                self.link_tx.send_replace(Some(link.clone()));
+                self.link = Some(link);
+                self.feed(Input::Connected { instance: status.instance, process: status.process }).await;
+            }
+            connection::News::Incoming { port, channel } => {
+                let reverse = self.live.request.reverses.iter().find(|reverse| reverse.remote == port).copied();
+                let Some(reverse) = reverse else {
+                    channel.reset("no such reverse forward");
+                    return;
+                };
+                let event_tx = self.event_tx.clone();
+                self.tasks.spawn(async move {
+                    if let Err(message) = forward::carry_reverse(reverse, channel).await {
+                        let local = format!("localhost:{}", reverse.local);
+                        let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
+                    }
+                });
+            }
+            connection::News::Down { reason } => {
+                self.drop_stream().await;
+                self.feed(Input::Disconnected { reason }).await;
+            }
+        }
+    }
+
+    async fn process_news(&mut self, news: process::News) {
+        match news {
+            process::News::Started => self.feed(Input::ProcessStarted).await,
+            process::News::Failed { message, code } => self.feed(Input::ProcessFailed { message, code }).await,
+            process::News::Exited(status) => self.feed(Input::ProcessExited(status)).await,
+            // The stream that carried it says so too, and with a better reason.
+            process::News::Broken(reason) => tracing::debug!(reason, "an attachment broke"),
+        }
+    }
+
+    async fn folder_news(&mut self, index: usize, news: folder::News) {
+        let sync = match news {
+            folder::News::Sync(sync) => sync,
+            folder::News::Broken(message) => {
+                self.tell(Event::Warning { message: format!("sync of folder {index}: {message}") }).await;
+                // The folder has let go of its channel: a new stream gives it a new one.
+                if self.link.is_some() {
+                    self.drop_stream().await;
+                    self.feed(Input::Disconnected { reason: message }).await;
+                }
+                return;
+            }
+        };
+        self.state_changed = true;
+        let Some(state) = self.state.folders.get_mut(index) else { return };
+        let event = match sync {
+            SyncEvent::Scanned => {
+                self.feed(Input::FolderScanned(index)).await;
+                return;
+            }
+            SyncEvent::Progress { files, files_total, bytes, bytes_total } => {
+                (state.files, state.files_total, state.in_sync) = (files, files_total, false);
+                Event::SyncProgress { folder: index, files, files_total, bytes, bytes_total }
+            }
+            SyncEvent::InSync => {
+                let before = std::mem::replace(&mut state.in_sync, true);
+                if !before {
+                    self.tell(Event::InSync { folder: index }).await;
+                }
+                self.feed(Input::FolderInSync(index)).await;
+                return;
+            }
+            SyncEvent::Conflict { path, kept_as } => {
+                let kept = self.conflict_path(index, &kept_as);
+                if let Some(state) = self.state.folders.get_mut(index) {
+                    state.conflicts.push((path.to_string(), kept.clone()));
+                }
+                Event::Conflict { folder: index, path: path.to_string(), kept }
+            }
+            SyncEvent::Halted { side, reason, missing, of } => {
+                let message = format!("{reason} ({missing} of {of} files on the {side:?} side)").to_lowercase();
+                state.halted = Some(message.clone());
+                Event::SyncHalted { folder: index, message }
+            }
+            SyncEvent::Resumed => {
+                state.halted = None;
+                return;
+            }
+            SyncEvent::Problem { path, message } => {
+                state.problems.retain(|(known, _)| *known != path.to_string());
+                state.problems.push((path.to_string(), message.clone()));
+                Event::SyncProblem { folder: index, path: path.to_string(), message }
+            }
+            SyncEvent::Applied { side, path, deleted } => {
+                Event::Synced { folder: index, to: side.into(), path: path.to_string(), deleted }
+            }
+            other => {
+                tracing::debug!(?other, folder = index, "sync");
+                return;
+            }
+        };
+        self.tell(event).await;
+    }
+
+    fn conflict_path(&self, index: usize, name: &str) -> String {
+        let keep = crate::up::sync_folder(&self.live.context, &self.live.journal.record, &self.live.request.folders[index]);
+        keep.join("keep/conflicts").join(name).display().to_string()
+    }
+
+    async fn look_at_pod(&mut self) {
+        let container = &self.live.journal.record.container;
+        let view = pod::choose(&self.pods).map(|chosen| pod::view(chosen, container, &self.events));
+        let name = view.as_ref().map(|view| view.name.clone());
+        if self.state.pod != name {
+            self.state.pod = name;
+            self.state_changed = true;
+        }
+        self.feed(Input::Pod(view)).await;
+    }
+
+    async fn events_news(&mut self, event: WatchEvent) {
+        let failed = match &event {
+            WatchEvent::Applied(event) => self.cannot_create(event),
+            WatchEvent::Restarted(events) => events.iter().find_map(|event| self.cannot_create(event)),
+            WatchEvent::Deleted(_) | WatchEvent::Interrupted(_) => None,
+        };
+        let agent_missing = matches!(&event, WatchEvent::Applied(event)
+            if text(event, "/reason") == "FailedMount"
+                && text(event, "/message").contains(&self.live.journal.record.config_map));
+        remember(&mut self.events, event, EVENTS_KEPT);
+        if agent_missing {
+            // The last session before ours took it with it in the moment we found it there.
+            if let Err(error) = crate::up::ensure_agent(&self.live.context, &self.live.config_map).await {
+                tracing::warn!(%error, "the agent's ConfigMap is missing and could not be created");
+            }
+        }
+        if let Some(message) = failed {
+            self.feed(Input::CannotCreatePod(message)).await;
+        }
+        if !self.pods.is_empty() {
+            self.look_at_pod().await;
+        }
+    }
+
+    /// Returns what keeps the clone's ReplicaSet from making a pod.
+    fn cannot_create(&self, event: &Value) -> Option<String> {
+        let clone = &self.live.journal.record.clone;
+        let ours = text(event, "/involvedObject/kind") == "ReplicaSet"
+            && text(event, "/involvedObject/name").starts_with(clone.as_str());
+        (ours && text(event, "/reason") == "FailedCreate").then(|| text(event, "/message"))
+    }
+
+    async fn original_news(&mut self, event: WatchEvent) {
+        let uid = self.live.journal.record.uid.clone();
+        let input = match event {
+            WatchEvent::Applied(original) => seen(&original, &uid),
+            WatchEvent::Restarted(found) => {
+                found.first().map_or(Input::Original { replicas: None, by: None }, |original| seen(original, &uid))
+            }
+            WatchEvent::Deleted(_) => Input::Original { replicas: None, by: None },
+            WatchEvent::Interrupted(error) => {
+                self.tell(Event::Warning { message: format!("the cluster does not answer: {error}") }).await;
+                return;
+            }
+        };
+        self.feed(input).await;
+    }
+
+    async fn lease_news(&mut self, event: WatchEvent) {
+        let written = match event {
+            WatchEvent::Applied(lease) => self.live.journal.seen(&lease),
+            WatchEvent::Restarted(found) => match found.first() {
+                Some(lease) => self.live.journal.seen(lease),
+                None => Written::Lost("dev mode was ended".to_owned()),
+            },
+            WatchEvent::Deleted(_) => Written::Lost("dev mode was ended".to_owned()),
+            WatchEvent::Interrupted(_) => return,
+        };
+        if let Written::Lost(message) = written {
+            self.feed(Input::LeaseLost { message }).await;
+        }
+    }
+
+    async fn tell(&mut self, event: Event) {
+        if let Event::State { state } = &event {
+            self.state.state = *state;
+            self.state_changed = true;
+        }
+        // Nobody listens only when the holder has dropped the session; the loop sees that by its commands.
+        let _ = self.event_tx.send(event).await;
+    }
+
+    fn write_state(&mut self) {
+        if std::mem::take(&mut self.state_changed)
+            && let Err(error) = state_file::write(&self.state_folder, &self.state)
+        {
+            tracing::warn!(%error, "the state file could not be written");
+        }
+    }
+
+    /// Lets go of everything; folders may finish what they are writing.
+    async fn finish(&mut self) {
+        self.drop_stream().await;
+        self.folder_txs.clear();
+        state_file::remove(&self.state_folder);
+        let ending = async { while self.connection.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(2), ending).await;
+        let folders = self.live.request.folders.len();
+        let flushed = async {
+            for _ in 0..folders * 2 {
+                let _ = self.tasks.join_next().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
+    }
+}
+
+/// Keeps a list of objects as a watch tells it.
+fn remember(objects: &mut Vec<Value>, event: WatchEvent, limit: usize) {
+    let same = |known: &Value, object: &Value| known.pointer("/metadata/uid") == object.pointer("/metadata/uid");
+    match event {
+        WatchEvent::Restarted(all) => *objects = all,
+        WatchEvent::Applied(object) => match objects.iter_mut().find(|known| same(known, &object)) {
+            Some(known) => *known = object,
+            None => objects.push(object),
+        },
+        WatchEvent::Deleted(object) => objects.retain(|known| !same(known, &object)),
+        WatchEvent::Interrupted(_) => {}
+    }
+    if objects.len() > limit {
+        objects.drain(..objects.len() - limit);
+    }
+}
+
+/// Reads the original's replicas and who wrote them last.
+fn seen(original: &Value, uid: &str) -> Input {
+    if text(original, "/metadata/uid") != uid {
+        return Input::Original { replicas: None, by: None };
+    }
+    let by = original
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some())
+        .map(|entry| text(entry, "/manager"));
+    let replicas = u64::try_from(towline_patcher::replicas(original)).unwrap_or(0);
+    Input::Original { replicas: Some(replicas), by }
+}

@@ -1,0 +1,336 @@
+//! Everything that is found out before the first write: what would change, what stands in the way, and who else is
+//! there. Reads and server-side dry runs only.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use serde_json::Value;
+use towline_cluster::ClusterError;
+use towline_cluster::port::{
+    DEPLOYMENTS, LEASES, NAMESPACES, NODES, Object, PERSISTENT_VOLUME_CLAIMS, PODS, Patch, Selection, WriteOptions,
+};
+use towline_patcher::{AtZero, DevClone, FieldChange, Held, Record};
+
+use crate::context::{AgentSource, Context};
+use crate::error::SessionError;
+use crate::journal;
+use crate::pod::text;
+use crate::request::{UpRequest, Workload};
+use crate::rights;
+
+/// Set on a namespace, as label or annotation, by those who don't want dev mode there.
+const NOT_ALLOWED: &str = "dev.okteto.com/not-allowed";
+/// Namespaces of a cluster's own parts.
+const PROTECTED: &[&str] =
+    &["istio-system", "argocd", "flux-system", "cert-manager", "vault", "linkerd", "calico-system", "kyverno"];
+
+/// What `up` is about to do. Nothing has been written yet.
+#[derive(Debug, Clone)]
+pub struct UpPlan {
+    /// The workload as read.
+    pub original: Value,
+    /// The clone that will be created.
+    pub clone: DevClone,
+    /// The record that undoes it.
+    pub record: Record,
+    /// The session that is there already and goes on, with its Lease as read.
+    pub resumed: Option<(Value, Held)>,
+    /// What the user should know, a line each.
+    pub notes: Vec<String>,
+    /// The request, with session and agent filled in.
+    pub request: UpRequest,
+}
+
+impl UpPlan {
+    /// Returns the changes to the pod template with a reason each.
+    pub fn changes(&self) -> &[FieldChange] {
+        &self.clone.changes
+    }
+
+    /// Returns the writes in their order, in words.
+    pub fn writes(&self) -> Vec<String> {
+        let record = &self.record;
+        let lease = towline_patcher::lease_name(&record.kind, &record.name);
+        let park = format!("scale {} {} from {} to 0", record.kind, record.name, record.replicas);
+        let clone = format!("create Deployment {}", record.clone);
+        let mut writes = vec![
+            format!("create Lease {lease} (the record that undoes it all)"),
+            format!("create ConfigMap {} (the agent)", record.config_map),
+        ];
+        match &record.down_first {
+            Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
+            None => writes.extend([clone, format!("{park}, once the dev container is in sync and runs")]),
+        }
+        writes
+    }
+}
+
+/// Reads, checks and asks the server; writes nothing.
+pub async fn plan(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
+    let mut notes = Vec::new();
+    namespace_allows(context).await?;
+    rights_suffice(context, &mut notes).await?;
+    let original = find(context, &request.workload).await?;
+    let name = text(&original, "/metadata/name");
+    let what = format!("{} {name}", DEPLOYMENTS.kind);
+
+    if let Some(refusal) = towline_patcher::refusal(&original) {
+        let hint = "put the workload that owns it into dev mode, or another one".to_owned();
+        return Err(SessionError::Refused { what, why: refusal.to_string(), hint });
+    }
+    let resumed = existing(context, &name, request.takeover, &text(&original, "/metadata/uid")).await?;
+    if resumed.is_none()
+        && let Some(zero) = towline_patcher::at_zero(&original)
+    {
+        let (why, hint) = match zero {
+            AtZero::Towline => ("an earlier session left it at 0 replicas and its record is gone", "scale it up first"),
+            AtZero::Other => ("it has 0 replicas", "scale it up first: kubectl scale --replicas=1"),
+        };
+        return Err(SessionError::Refused { what, why: why.to_owned(), hint: format!("{hint} deployment/{name}") });
+    }
+
+    request.plan.session = match &resumed {
+        Some((_, held)) => held.record.session.clone(),
+        None => random_name(),
+    };
+    request.plan.agent =
+        towline_patcher::Agent { config_map: request.agent.config_map_name(), key: "agent".to_owned() };
+    request.plan.claims = claims(context, &original).await;
+    request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
+    let clone = towline_patcher::clone_of(&original, &request.plan)?;
+    let record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+    let goes_on = resumed.as_ref().is_some_and(|(_, held)| held.record.is_of(&clone));
+    if !goes_on {
+        dry_run(context, &original, &clone, &record, &mut notes).await?;
+    }
+    Ok(UpPlan { original, clone, record, resumed, notes, request })
+}
+
+async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
+    let namespace = &context.namespace;
+    let refuse = |why: &str, hint: &str| SessionError::Refused {
+        what: format!("namespace {namespace}"),
+        why: why.to_owned(),
+        hint: hint.to_owned(),
+    };
+    if namespace.starts_with("kube-") || PROTECTED.contains(&namespace.as_str()) {
+        return Err(refuse("the cluster's own parts run there", "choose another namespace with -n"));
+    }
+    let object = match context.cluster.get(&Object::new(NAMESPACES, "", namespace)).await {
+        Ok(object) => object,
+        // Without the right to read it, the server's answers to everything else decide.
+        Err(ClusterError::Forbidden { .. }) => return Ok(()),
+        Err(ClusterError::NotFound { .. }) => {
+            return Err(refuse("it does not exist", "choose one with -n, or create it: kubectl create namespace"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let marked = ["/metadata/labels", "/metadata/annotations"]
+        .iter()
+        .filter_map(|map| object.pointer(map)?.get(NOT_ALLOWED)?.as_str())
+        .any(|value| value != "false");
+    if marked {
+        let why = format!("it carries {NOT_ALLOWED}: its owners do not want dev mode there");
+        return Err(refuse(&why, "ask them, or choose another namespace with -n"));
+    }
+    if text(&object, "/status/phase") == "Terminating" {
+        return Err(refuse("it is being deleted", "choose another namespace with -n"));
+    }
+    Ok(())
+}
+
+async fn rights_suffice(context: &Context, notes: &mut Vec<String>) -> Result<(), SessionError> {
+    let asked: Vec<_> = rights::NEEDED.iter().chain(rights::USEFUL).cloned().collect();
+    let answers = context.cluster.can(&context.namespace, &asked).await?;
+    let (needed, useful) = answers.split_at(rights::NEEDED.len().min(answers.len()));
+    let missing: Vec<_> =
+        rights::NEEDED.iter().zip(needed).filter(|(_, has)| !**has).map(|(right, _)| right.clone()).collect();
+    if !missing.is_empty() {
+        return Err(SessionError::RightsMissing { namespace: context.namespace.clone(), missing });
+    }
+    for (right, has) in rights::USEFUL.iter().zip(useful) {
+        if !has {
+            let slash = if right.subresource.is_empty() { "" } else { "/" };
+            let resource = format!("{}{slash}{}", right.resource, right.subresource);
+            notes.push(format!("without the right to {} {resource}, what needs it is left out", right.verb));
+        }
+    }
+    Ok(())
+}
+
+async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionError> {
+    let namespace = context.namespace.as_str();
+    match workload {
+        Workload::Name(name) => match context.cluster.get(&Object::new(DEPLOYMENTS, namespace, name)).await {
+            Err(error) if error.is_not_found() => {
+                let all = context.cluster.list(DEPLOYMENTS, Some(namespace), &Selection::default()).await?;
+                let names = all.iter().map(|found| text(found, "/metadata/name")).collect();
+                Err(SessionError::WorkloadMissing {
+                    wanted: name.clone(),
+                    namespace: namespace.to_owned(),
+                    nearest: towline_manifest::nearest_first(name, names),
+                })
+            }
+            other => Ok(other?),
+        },
+        Workload::Labels(labels) => {
+            let selection = Selection { name: None, labels: labels.clone().into_iter().collect() };
+            let selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+            let mut found = context.cluster.list(DEPLOYMENTS, Some(namespace), &selection).await?;
+            // A clone of ours has none of the original's labels, unless someone gave it some.
+            found.retain(|found| {
+                !matches!(towline_patcher::refusal(found), Some(towline_patcher::Refusal::DevClone { .. }))
+            });
+            match found.len() {
+                1 => Ok(found.remove(0)),
+                0 => Err(SessionError::WorkloadMissing {
+                    wanted: format!("with labels {selector}"),
+                    namespace: namespace.to_owned(),
+                    nearest: Vec::new(),
+                }),
+                _ => Err(SessionError::WorkloadAmbiguous {
+                    selector,
+                    namespace: namespace.to_owned(),
+                    names: found.iter().map(|found| text(found, "/metadata/name")).collect(),
+                }),
+            }
+        }
+    }
+}
+
+/// Returns the session that holds the workload, when it is ours to go on with.
+async fn existing(
+    context: &Context,
+    workload: &str,
+    takeover: bool,
+    uid: &str,
+) -> Result<Option<(Value, Held)>, SessionError> {
+    let name = towline_patcher::lease_name(DEPLOYMENTS.kind, workload);
+    let lease = match context.cluster.get(&Object::new(LEASES, &context.namespace, name)).await {
+        Ok(lease) => lease,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let held = journal::read(&lease)?;
+    if held.record.uid != uid {
+        return Err(SessionError::Refused {
+            what: format!("{} {workload}", DEPLOYMENTS.kind),
+            why: "it was created anew while a session of the old one is on record".to_owned(),
+            hint: format!("end that session first: towline down {workload}"),
+        });
+    }
+    let mine = journal::person(&held.holder) == context.holder;
+    let busy = mine && journal::is_alive(&held) && crate::state_file::live_process(context, &held.record).is_some();
+    if (mine && !busy) || takeover {
+        return Ok(Some((lease, held)));
+    }
+    Err(journal::held_error(&held))
+}
+
+/// Returns the access modes of the claims that the workload mounts, as far as they can be read.
+async fn claims(context: &Context, original: &Value) -> BTreeMap<String, Vec<String>> {
+    let mut claims = BTreeMap::new();
+    let volumes = original.pointer("/spec/template/spec/volumes").and_then(Value::as_array);
+    for volume in volumes.into_iter().flatten() {
+        let claim = text(volume, "/persistentVolumeClaim/claimName");
+        if claim.is_empty() {
+            continue;
+        }
+        let object = Object::new(PERSISTENT_VOLUME_CLAIMS, &context.namespace, &claim);
+        if let Ok(found) = context.cluster.get(&object).await {
+            let modes = found.pointer("/spec/accessModes").and_then(Value::as_array);
+            let modes = modes.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            claims.insert(claim, modes);
+        }
+    }
+    claims
+}
+
+/// Returns the node label to select by, when not every node is known to run the agent's architecture.
+async fn architecture(
+    context: &Context,
+    agent: &AgentSource,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>, SessionError> {
+    let AgentSource::Binary { architecture, .. } = agent else { return Ok(None) };
+    let nodes = match context.cluster.list(NODES, None, &Selection::default()).await {
+        Ok(nodes) => nodes,
+        Err(ClusterError::Forbidden { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let all = nodes.iter().all(|node| &text(node, "/status/nodeInfo/architecture") == architecture);
+    if all && !nodes.is_empty() {
+        return Ok(None);
+    }
+    notes.push(format!("the dev pod runs on {architecture} nodes only: that is what its agent is built for"));
+    Ok(Some(architecture.clone()))
+}
+
+/// Asks the server to do everything but store it. A Deployment that violates Pod Security or a quota is accepted and
+/// only its pods are refused, so the pod is asked about first.
+async fn dry_run(
+    context: &Context,
+    original: &Value,
+    clone: &DevClone,
+    record: &Record,
+    notes: &mut Vec<String>,
+) -> Result<(), SessionError> {
+    let options = WriteOptions { dry_run: true };
+    let namespace = context.namespace.as_str();
+    let pod = towline_patcher::pod_of(&clone.object);
+    match context.cluster.create(PODS, namespace, &pod, &options).await {
+        Ok(_) => {}
+        Err(ClusterError::Forbidden { message, .. }) if message.contains("cannot create resource \"pods\"") => {
+            notes.push("without the right to create pods, what refuses the dev pod shows only later".to_owned());
+        }
+        // Room for one more pod comes with the original's going.
+        Err(ClusterError::Forbidden { message, .. }) if record.down_first.is_some() && message.contains("exceeded quota") => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stored = context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await?;
+    no_drift(&record.clone, &clone.object, &stored)?;
+    let park = Patch::Merge(towline_patcher::park(original));
+    context.cluster.patch(&crate::original::object(context, record), &park, &options).await?;
+    Ok(())
+}
+
+/// Fails when admission took away or changed what we set.
+pub(crate) fn no_drift(clone: &str, sent: &Value, stored: &Value) -> Result<(), SessionError> {
+    let drifts = towline_patcher::read_back(sent, stored);
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let drifts = drifts
+        .iter()
+        .map(|drift| match &drift.found {
+            Some(found) => format!("{} is {found} instead of {}", drift.path, drift.wanted),
+            None => format!("{} was removed", drift.path),
+        })
+        .collect();
+    Err(SessionError::Drifted { object: format!("Deployment {clone}"), drifts })
+}
+
+/// Makes a session's id or a holder's: 50 random bits as ten characters of lower-case base32.
+pub(crate) fn random_name() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut bits = RandomState::new().build_hasher().finish();
+    (0..10)
+        .map(|_| {
+            let character = ALPHABET[(bits & 31) as usize];
+            bits >>= 5;
+            char::from(character)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_are_short_and_differ() {
+        let ids: std::collections::BTreeSet<String> = (0..100).map(|_| random_name()).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.len() == 10 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+    }
+}

@@ -1,0 +1,74 @@
+//! What `up` is asked to do: the manifest's dev service, made concrete on this machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use towline_patcher::DevPlan;
+
+use crate::context::AgentSource;
+
+/// Everything `up` needs besides the cluster. Made from a manifest by [`crate::translate`].
+#[derive(Debug, Clone)]
+pub struct UpRequest {
+    /// Which workload.
+    pub workload: Workload,
+    /// How its dev container differs; session and agent are filled in by `up`.
+    pub plan: DevPlan,
+    /// The folders that are synced, in the manifest's order.
+    pub folders: Vec<Folder>,
+    /// The command that runs in the dev container once the folders are in sync.
+    pub command: Vec<String>,
+    /// Ports of this machine that lead into the cluster.
+    pub forwards: Vec<Forward>,
+    /// Ports of the pod that lead to this machine.
+    pub reverses: Vec<Reverse>,
+    /// How long the pod may take to run for the first time.
+    pub patience: Duration,
+    /// The agent.
+    pub agent: AgentSource,
+    /// Takes the workload from whoever holds it.
+    pub takeover: bool,
+}
+
+/// How the workload is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workload {
+    /// By its name.
+    Name(String),
+    /// By labels that exactly one Deployment has.
+    Labels(BTreeMap<String, String>),
+}
+
+/// One synced folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// On this machine; exists.
+    pub local: PathBuf,
+    /// In the container; absolute.
+    pub remote: String,
+    /// The flattened lines of the ignore file in force.
+    pub ignore: Vec<String>,
+    /// Where they come from; `None` when there is no ignore file.
+    pub ignore_file: Option<PathBuf>,
+}
+
+/// A port of this machine that leads into the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// On this machine's loopback.
+    pub local: u16,
+    /// A Service or host as seen from the pod; `None` is the dev container itself.
+    pub host: Option<String>,
+    /// There.
+    pub port: u16,
+}
+
+/// A port of the pod's loopback that leads to this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reverse {
+    /// In the pod.
+    pub remote: u16,
+    /// On this machine's loopback.
+    pub local: u16,
+}
