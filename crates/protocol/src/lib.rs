@@ -211,7 +211,7 @@ pub struct Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The announced length is over the limit.
-    #[error("a message of {length} bytes is longer than {MAX_MESSAGE_BYTES}")]
+    #[error("a message of {length} bytes is too long")]
     TooLong {
         /// As announced, in bytes.
         length: usize,
@@ -233,9 +233,14 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_stdvec(message).expect("protocol types are serialisable")
 }
 
-/// Decodes one message that fills `bytes` exactly.
+/// Decodes one message that fills `bytes` exactly, at most [`MAX_MESSAGE_BYTES`].
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
-    if bytes.len() > MAX_MESSAGE_BYTES {
+    decode_within(bytes, MAX_MESSAGE_BYTES)
+}
+
+/// Decodes one message that fills `bytes` exactly, with the limit of another kind of messages.
+pub fn decode_within<'a, T: Deserialize<'a>>(bytes: &'a [u8], max_bytes: usize) -> Result<T, DecodeError> {
+    if bytes.len() > max_bytes {
         return Err(DecodeError::TooLong { length: bytes.len() });
     }
     let (message, rest) = postcard::take_from_bytes(bytes)?;
