@@ -291,7 +291,7 @@ pub fn lease(name: &str, record: &Record, holder: &str, now: &str, duration_seco
             "namespace": record.namespace,
             "labels": labels(&record.session, &record.dev_name),
             "annotations": {
-                (JOURNAL_ANNOTATION): json!(record).to_string(),
+                (JOURNAL_ANNOTATION): journal(record),
                 (HOW_TO_UNDO_ANNOTATION): how_to_undo(record),
             },
         },
@@ -314,7 +314,7 @@ pub fn renew(lease: &Value, now: &str) -> Value {
 /// Returns the Lease as read with another state of its record: to be put back under its `resourceVersion`.
 pub fn rewrite(lease: &Value, record: &Record) -> Value {
     let mut lease = lease.clone();
-    put(&mut lease, &["metadata", "annotations", JOURNAL_ANNOTATION], json!(json!(record).to_string()));
+    put(&mut lease, &["metadata", "annotations", JOURNAL_ANNOTATION], json!(journal(record)));
     put(&mut lease, &["metadata", "annotations", HOW_TO_UNDO_ANNOTATION], json!(how_to_undo(record)));
     lease
 }
@@ -392,6 +392,12 @@ pub fn how_to_undo(record: &Record) -> String {
         record.config_map
     ));
     lines.join("\n")
+}
+
+/// The record's bytes: its fields in the order of their declaration.
+fn journal(record: &Record) -> String {
+    // Writing into memory fails only for maps with keys that are no strings, and a record has no maps.
+    serde_json::to_string(record).expect("a record is serialisable")
 }
 
 /// Sets a member, making the objects on the way to it.
