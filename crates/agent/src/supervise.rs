@@ -1,0 +1,87 @@
+//! Pid 1: listens for clients, collects what ends, passes on the order to stop.
+
+use std::io::{self, Write};
+use std::sync::mpsc::Receiver;
+
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::args::Place;
+use crate::reaper::Reaper;
+use crate::scrollback::Stream;
+use crate::serve::{Agent, FAREWELL, end, fill_random};
+use crate::socket;
+
+/// Pieces of output that wait for our own standard output before they are left out of it.
+const COPIES: usize = 256;
+
+/// Runs until told to stop.
+pub(crate) fn run(place: &Place) -> io::Result<()> {
+    let mut instance = [0; 16];
+    fill_random(&mut instance)?;
+    let program = *blake3::hash(&std::fs::read("/proc/self/exe")?).as_bytes();
+    let (copy_tx, copy_rx) = std::sync::mpsc::sync_channel(COPIES);
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || copy(&copy_rx))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = socket::listen(&place.run_dir)?;
+        let (task_tx, mut task_rx) = mpsc::unbounded_channel();
+        let agent = Agent {
+            instance,
+            program,
+            prefix: place.prefix.clone(),
+            reaper: Reaper::default(),
+            main: std::sync::Arc::default(),
+            listeners: crate::forward::Listeners::default(),
+            copy_tx,
+            task_tx,
+        };
+        let mut children = signal(SignalKind::child())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut clients = JoinSet::new();
+        let mut tasks = JoinSet::new();
+        crate::log::line(&format!("{} waits for towline", env!("CARGO_PKG_VERSION")));
+        loop {
+            tokio::select! {
+                _ = children.recv() => agent.reaper.reap(),
+                Some(task) = task_rx.recv() => { tasks.spawn(task); }
+                accepted = socket::accept(&listener) => match accepted {
+                    Ok(client) => { clients.spawn(agent.clone().serve(client)); }
+                    Err(error) => crate::log::line(&format!("can't accept a client: {error}")),
+                },
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                Some(_) = clients.join_next() => {}
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        if let Some(job) = agent.main() {
+            let ending = end(&job, Signal::TERM, FAREWELL);
+            tokio::pin!(ending);
+            loop {
+                tokio::select! {
+                    () = &mut ending => break,
+                    _ = children.recv() => agent.reaper.reap(),
+                    Some(_) = tasks.join_next() => {}
+                }
+            }
+        }
+        io::Result::Ok(())
+    })?;
+    // Blocking work may be stuck on a dead mount; the container's end does not wait for it.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Shows the command's output as the container's own, where `kubectl logs` finds it.
+fn copy(copy_rx: &Receiver<(Stream, Vec<u8>)>) {
+    for (stream, bytes) in copy_rx {
+        let _ = match stream {
+            Stream::Output => io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush()),
+            Stream::Error => io::stderr().write_all(&bytes),
+        };
+    }
+}

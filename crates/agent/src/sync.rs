@@ -1,0 +1,80 @@
+//! One folder's replica, spoken to over a channel.
+
+use std::path::PathBuf;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use towline_link::Channel;
+use towline_sync_core::codec::{Decoder, Encoder};
+use towline_sync_core::message::{Reply, Request};
+use towline_sync_fs::{Replica, ReplicaOptions};
+
+/// Replies that wait for the channel.
+const REPLIES: usize = 64;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Serves requests until the channel ends.
+pub(crate) async fn serve(channel: Channel, prefix: Option<PathBuf>) {
+    let (reply_tx, reply_rx) = mpsc::channel(REPLIES);
+    let options = ReplicaOptions { prefix, ..ReplicaOptions::default() };
+    let replica = match towline_sync_fs::spawn(options, move |reply| reply_tx.blocking_send(reply).is_ok()) {
+        Ok(replica) => Closing(Some(replica)),
+        Err(error) => return channel.reset(&format!("can't start a replica: {error}")),
+    };
+    let (mut reader, mut writer) = channel.split();
+    let reading = async {
+        let mut decoder = Decoder::new();
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+            decoder.push(&buffer[..count]);
+            loop {
+                match decoder.next::<Request>() {
+                    Ok(Some(request)) => replica.request(request),
+                    Ok(None) => break,
+                    Err(error) => return error.to_string(),
+                }
+            }
+        }
+        String::new()
+    };
+    let writing = async {
+        let mut encoder = Encoder::new();
+        let mut reply_rx = reply_rx;
+        let mut batch: Vec<Reply> = Vec::new();
+        while reply_rx.recv_many(&mut batch, REPLIES).await > 0 {
+            let bytes = encoder.encode(&batch);
+            batch.clear();
+            if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+                return;
+            }
+        }
+    };
+    let why = tokio::select! {
+        why = reading => why,
+        () = writing => String::new(),
+    };
+    if !why.is_empty() {
+        writer.reset(&why);
+    }
+}
+
+/// Ends a replica without making the runtime wait for its threads, on every way out.
+struct Closing(Option<Replica>);
+
+impl Closing {
+    fn request(&self, request: Request) {
+        if let Some(replica) = &self.0 {
+            replica.request(request);
+        }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(replica) = self.0.take() {
+            // The threads end by themselves; only their end is waited for elsewhere.
+            std::thread::spawn(move || replica.close());
+        }
+    }
+}
