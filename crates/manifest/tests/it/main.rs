@@ -1,0 +1,14 @@
+//! The crate from outside: what it accepts, what it says, what it never does.
+
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "clearer than `write!` where speed is nothing"
+)]
+
+mod corpus;
+mod disk;
+mod laws;
+mod meaning;
+mod messages;
+mod trust;
