@@ -1,0 +1,457 @@
+//! Makes transitions: decides what a request needs, and hands it to `incoming` and `commit`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, fchmod, fstatvfs, mkdirat, renameat, symlinkat, syncfs};
+use rustix::io::Errno;
+use towline_sync_core::message::{Block, Content, Outcome, RequestId, conflict_name};
+use towline_sync_core::path::{MAX_NAME_BYTES, RelPath};
+use towline_sync_core::snapshot::{self, Entry, Hash, Transition};
+
+use crate::commit::{Step, failed};
+use crate::disk::{Kind, open_file, stat_at};
+use crate::hook::Moment;
+use crate::incoming::{Incoming, Purpose, Ready};
+use crate::known::{Seen, now};
+use crate::stage::remove;
+use crate::symlink::stays_beneath;
+use crate::tree::{failure, refusal};
+use crate::workspace::Workspace;
+
+/// How the name of a conflict's bytes begins while they are incomplete.
+pub(crate) const INCOMING_CONFLICT: &str = ".incoming-";
+/// The most files put in their places together.
+pub(crate) const MAX_READY: usize = 128;
+/// Up to here, forcing each file to the disk costs less than forcing the whole file system.
+const FEW: usize = 8;
+
+/// Answers that are due.
+pub(crate) type Answers = Vec<(RequestId, Outcome)>;
+
+impl Workspace {
+    /// Begins a transition; its answer comes now, with the last of its data, or with the next [`flush`](Self::flush).
+    pub(crate) fn apply(&mut self, id: RequestId, transition: Transition, content: &Content) -> Answers {
+        match self.begin(id, transition, content) {
+            Ok(None) => Vec::new(),
+            Ok(Some(outcome)) | Err(outcome) => vec![(id, outcome)],
+        }
+    }
+
+    /// Takes a block of content. Blocks of requests that have failed are of no use to anybody.
+    pub(crate) fn data(&mut self, id: RequestId, block: &Block) -> Answers {
+        let Some(mut incoming) = self.incoming.remove(&id) else {
+            return Vec::new();
+        };
+        let pushed = if incoming.lacks_basis(block) { self.open_basis(&incoming) } else { Ok(None) };
+        let pushed = pushed.and_then(|basis| {
+            if basis.is_some() {
+                incoming.basis = basis;
+            }
+            incoming.push(block, &mut self.hook)
+        });
+        match pushed {
+            Ok(false) => {
+                self.incoming.insert(id, incoming);
+                Vec::new()
+            }
+            Ok(true) => self.arrived(id, incoming).map(|outcome| (id, outcome)).into_iter().collect(),
+            Err(outcome) => {
+                incoming.discard();
+                vec![(id, outcome)]
+            }
+        }
+    }
+
+    /// Begins to keep the other side's bytes of a conflict.
+    pub(crate) fn keep(&mut self, id: RequestId, path: RelPath, file: snapshot::File) -> Answers {
+        let begun = self.store().and_then(|store| {
+            let conflicts = store.conflicts.as_ref().ok_or_else(|| {
+                Outcome::Failed(refusal(Errno::OPNOTSUPP, "conflicts are kept on the laptop only"))
+            })?;
+            conflicts.try_clone().map_err(|error| failed("keep", &path, &error))
+        });
+        let begun = begun.and_then(|folder| {
+            self.check_room(&path, file.size)?;
+            Incoming::new(Purpose::Keep, path.clone(), file, folder, format!("{INCOMING_CONFLICT}{id:x}"))
+                .map_err(|error| failed("keep", &path, &error))
+        });
+        match begun {
+            Ok(incoming) => {
+                self.incoming.insert(id, incoming);
+                Vec::new()
+            }
+            Err(outcome) => vec![(id, outcome)],
+        }
+    }
+
+    /// Gives up a request whose other half failed.
+    pub(crate) fn cancel(&mut self, id: RequestId) {
+        if let Some(incoming) = self.incoming.remove(&id) {
+            incoming.discard();
+        }
+        for ready in self.ready.extract_if(.., |ready| ready.id == id) {
+            ready.incoming.discard();
+        }
+    }
+
+    /// Forces what has arrived to the disk and puts it in its place.
+    pub(crate) fn flush(&mut self) -> Answers {
+        let ready = std::mem::take(&mut self.ready);
+        let all = match &self.store {
+            Some(store) if ready.len() > FEW => Some(syncfs(store.stage.folder()).map_err(io::Error::from)),
+            _ => None,
+        };
+        let mut answers = Answers::new();
+        for Ready { id, incoming } in ready {
+            let synced = match &all {
+                Some(Ok(())) => Ok(()),
+                // Asked again about the same data, the kernel may say that all is well: it is not asked again.
+                Some(Err(error)) => Err(failed("write", &incoming.path, error)),
+                None => incoming.file.sync_data().map_err(|error| failed("write", &incoming.path, &error)),
+            };
+            let outcome = match synced {
+                Ok(()) => self.commit(incoming),
+                Err(outcome) => {
+                    incoming.discard();
+                    outcome
+                }
+            };
+            answers.push((id, outcome));
+        }
+        answers
+    }
+
+    fn begin(&mut self, id: RequestId, transition: Transition, content: &Content) -> Step<Option<Outcome>> {
+        self.check_allowed(&transition)?;
+        let Transition { path, from, to } = &transition;
+        let done = match (from, to) {
+            (None, None) => Outcome::Done,
+            (Some(from), None) => self.take_away(path, from)?,
+            (None, Some(Entry::Directory)) => self.make_folder(path)?,
+            (Some(_), Some(Entry::Directory)) => {
+                let name = format!("{id:x}");
+                let incoming = self.store()?.stage.incoming();
+                mkdirat(incoming, name.as_str(), Mode::from_raw_mode(0o777))
+                    .map_err(|error| failed("stage", path, &error.into()))?;
+                self.install_or_tidy(&name, &transition)?
+            }
+            (_, Some(Entry::Symlink { target })) => {
+                let name = format!("{id:x}");
+                let incoming = self.store()?.stage.incoming();
+                symlinkat(target.as_str(), incoming, name.as_str())
+                    .map_err(|error| failed("stage", path, &error.into()))?;
+                self.install_or_tidy(&name, &transition)?
+            }
+            (_, Some(Entry::File(file))) => return self.begin_file(id, *file, &transition, content),
+            (_, Some(Entry::Opaque(_))) => return Err(not_synced(path)),
+        };
+        Ok(Some(done))
+    }
+
+    fn begin_file(
+        &mut self,
+        id: RequestId,
+        file: snapshot::File,
+        transition: &Transition,
+        content: &Content,
+    ) -> Step<Option<Outcome>> {
+        let path = &transition.path;
+        if let (Content::None, Some(Entry::File(from))) = (content, &transition.from)
+            && (from.hash, from.size) == (file.hash, file.size)
+        {
+            return self.set_executable(transition, file).map(Some);
+        }
+        self.check_room(path, file.size)?;
+        match content {
+            Content::Incoming => {
+                let incoming = self.stage(id, file, transition)?;
+                self.incoming.insert(id, incoming);
+                Ok(None)
+            }
+            Content::Copy { from } => {
+                let sources = [self.open_source(from), self.store()?.trash.find(file.hash)];
+                for source in sources.into_iter().flatten() {
+                    let mut incoming = self.stage(id, file, transition)?;
+                    match incoming.fill(source, &mut self.hook) {
+                        Ok(true) => return Ok(self.arrived(id, incoming)),
+                        Ok(false) => incoming.discard(),
+                        Err(error) => {
+                            incoming.discard();
+                            return Err(failed("copy to", path, &error));
+                        }
+                    }
+                }
+                Err(Outcome::NeedContent)
+            }
+            // Nothing needs no bytes.
+            Content::None if file.size == 0 && file.hash == Hash::of(b"") => {
+                let incoming = self.stage(id, file, transition)?;
+                Ok(self.arrived(id, incoming))
+            }
+            Content::None => Err(Outcome::NeedContent),
+        }
+    }
+
+    fn stage(&mut self, id: RequestId, file: snapshot::File, transition: &Transition) -> Step<Incoming> {
+        let path = transition.path.clone();
+        let folder = self.store()?.stage.incoming().try_clone_to_owned();
+        folder
+            .and_then(|folder| {
+                Incoming::new(
+                    Purpose::Apply(transition.clone()),
+                    path.clone(),
+                    file,
+                    folder,
+                    format!("{id:x}"),
+                )
+            })
+            .map_err(|error| failed("stage", &path, &error))
+    }
+
+    /// Opens the version that `from` names, if it still stands there.
+    fn open_basis(&mut self, incoming: &Incoming) -> Step<Option<File>> {
+        let Purpose::Apply(Transition { path, from: from @ Some(Entry::File(_)), .. }) = &incoming.purpose
+        else {
+            return Err(Outcome::NeedContent);
+        };
+        let basis = self.tree.root.open_parent(path).and_then(|parent| {
+            let seen = self.actual(parent.as_fd(), path).ok().flatten();
+            let (file, stat) = open_file(parent.as_fd(), path.name())?;
+            Ok(seen.filter(|seen| Some(&seen.entry) == from.as_ref() && seen.stat == stat).map(|_| file))
+        });
+        match basis {
+            Ok(Some(file)) => Ok(Some(file)),
+            _ => Err(Outcome::NeedContent),
+        }
+    }
+
+    fn open_source(&self, path: &RelPath) -> Option<File> {
+        if self.tree.rules.is_pruned(path) || self.tree.rules.decide(path).ignored {
+            return None;
+        }
+        let parent = self.tree.root.open_parent(path).ok()?;
+        open_file(parent.as_fd(), path.name()).ok().map(|(file, _)| file)
+    }
+
+    /// Goes on with a file that is complete and verified.
+    fn arrived(&mut self, id: RequestId, incoming: Incoming) -> Option<Outcome> {
+        if let Err(error) = self.hook.at(Moment::Staged, &incoming.path) {
+            let outcome = failed("write", &incoming.path, &error);
+            incoming.discard();
+            return Some(outcome);
+        }
+        if self.options.durable {
+            self.ready.push(Ready { id, incoming });
+            return None;
+        }
+        Some(self.commit(incoming))
+    }
+
+    fn commit(&mut self, incoming: Incoming) -> Outcome {
+        let result = match &incoming.purpose {
+            Purpose::Apply(transition) => {
+                let mode = self.mode_for(transition);
+                fchmod(&incoming.file, mode)
+                    .map_err(|error| failed("write", &incoming.path, &error.into()))
+                    .and_then(|()| self.install_staged(&incoming.name, transition))
+            }
+            Purpose::Keep => {
+                let name = kept_name(&incoming.path, incoming.planned().hash);
+                renameat(&incoming.folder, incoming.name.as_str(), &incoming.folder, name)
+                    .map(|()| Outcome::Done)
+                    .map_err(|error| failed("keep", &incoming.path, &error.into()))
+            }
+        };
+        result.unwrap_or_else(|outcome| {
+            incoming.discard();
+            outcome
+        })
+    }
+
+    fn install_staged(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {
+        let Transition { path, from, to: Some(to) } = transition else {
+            return Ok(Outcome::Done);
+        };
+        self.install(name, path, from.as_ref(), to)
+    }
+
+    fn install_or_tidy(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {
+        let result = self.hook.at(Moment::Staged, &transition.path);
+        let result = result.map_err(|error| failed("write", &transition.path, &error));
+        let result = result.and_then(|()| self.install_staged(name, transition));
+        if result.is_err() {
+            // What can't be removed now is swept when the root is opened next.
+            let _left = remove(self.store()?.stage.incoming(), name);
+        }
+        result
+    }
+
+    /// Changes the one mode bit that travels.
+    fn set_executable(&mut self, transition: &Transition, file: snapshot::File) -> Step<Outcome> {
+        let Transition { path, from, to: Some(to) } = transition else {
+            return Ok(Outcome::Done);
+        };
+        let parent =
+            self.tree.root.open_parent(path).map_err(|error| failed("open the folder of", path, &error))?;
+        let parent = parent.as_fd();
+        let actual = self.actual(parent, path)?;
+        if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
+            self.tree.record(path.clone(), seen.clone());
+            return Ok(Outcome::Done);
+        }
+        let Some(expected) = self.expect(parent, path, actual, from.as_ref())? else {
+            return Err(self.stale(parent, path));
+        };
+        let change = || failed_with(path);
+        let (open, stat) = open_file(parent, path.name()).map_err(change())?;
+        if stat != expected.stat {
+            return Err(self.stale(parent, path));
+        }
+        self.hook.at(Moment::Checked, path).map_err(change())?;
+        fchmod(&open, file_mode(file.executable, Some(stat.mode), self.umask))
+            .map_err(|error| failed("change the mode of", path, &error.into()))?;
+        let now_there = stat_at(parent, path.name()).map_err(change())?;
+        if now_there.identity != stat.identity {
+            return Err(self.stale(parent, path));
+        }
+        self.tree.record(path.clone(), Seen::new(to.clone(), now_there, now()));
+        Ok(Outcome::Done)
+    }
+
+    /// Returns the mode of a file that takes the place of what stands there.
+    fn mode_for(&self, transition: &Transition) -> Mode {
+        let path = &transition.path;
+        let old = self.tree.root.open_parent(path).and_then(|parent| stat_at(parent.as_fd(), path.name()));
+        let old = old.ok().filter(|stat| stat.kind == Kind::File).map(|stat| stat.mode);
+        let executable = matches!(&transition.to, Some(Entry::File(file)) if file.executable);
+        file_mode(executable, old, self.umask)
+    }
+
+    /// Refuses what must never be touched, whoever asks.
+    fn check_allowed(&mut self, transition: &Transition) -> Step<()> {
+        let Transition { path, from, to } = transition;
+        self.store()?;
+        let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
+        if path.is_private() {
+            return refuse(Errno::PERM, "it is our own folder");
+        }
+        if self.tree.mounts.contains(path)
+            || path.ancestors().any(|folder| self.tree.mounts.contains(&folder))
+        {
+            return refuse(Errno::BUSY, "another volume is mounted there");
+        }
+        let folder = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Directory));
+        // The ignored folders above something that is not ignored come and go with it.
+        let ignored = self.tree.rules.decide(path);
+        if self.tree.rules.is_pruned(path) || (ignored.ignored && !(folder(from) && folder(to))) {
+            return refuse(Errno::PERM, "it is ignored");
+        }
+        if [from, to].into_iter().any(|entry| matches!(entry, Some(Entry::Opaque(_)))) {
+            return Err(not_synced(path));
+        }
+        if let Some(Entry::Symlink { target }) = to
+            && !stays_beneath(path, target)
+        {
+            return refuse(Errno::PERM, "the symbolic link can lead outside the folder");
+        }
+        self.tree.root.check().map_err(|error| failed("find the folder of", path, &error))?;
+        match self.tree.guard.refusal(&self.tree.root, path) {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => refuse(Errno::PERM, &format!("never written from the other side: {why}")),
+            Err(error) => Err(failed("look at", path, &error)),
+        }
+    }
+
+    /// Refuses a file that is too large for us or for the disk.
+    fn check_room(&mut self, path: &RelPath, size: u64) -> Step<()> {
+        if self.incoming.len() >= self.options.limits.incoming {
+            return Err(Outcome::Failed(refusal(Errno::MFILE, format!("{path}: too many files at once"))));
+        }
+        if size > self.options.limits.file_size {
+            return Err(Outcome::Failed(refusal(Errno::FBIG, format!("{path}: {size} bytes are too many"))));
+        }
+        let reserve = self.options.limits.reserve;
+        let disk = fstatvfs(self.store()?.stage.incoming())
+            .map_err(|error| failed("ask for the room for", path, &error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        // A small disk is not refused for being small; some disks do not say how large they are.
+        if total > 0 && size.saturating_add(reserve.min(total / 64)) > free {
+            return Err(Outcome::Failed(failure(&format!("write {path}"), &Errno::NOSPC.into())));
+        }
+        Ok(())
+    }
+
+    /// Returns the paths where an apply met something unknown.
+    pub(crate) fn take_suspects(&mut self) -> BTreeMap<RelPath, bool> {
+        std::mem::take(&mut self.suspects)
+    }
+}
+
+fn failed_with(path: &RelPath) -> impl FnOnce(io::Error) -> Outcome {
+    let path = path.clone();
+    move |error| failed("change the mode of", &path, &error)
+}
+
+fn not_synced(path: &RelPath) -> Outcome {
+    Outcome::Failed(refusal(Errno::PERM, format!("{path}: what is not synced is not written")))
+}
+
+/// Returns the mode of a file: a new one's by the process's mask, an existing one's own but for the exec bits.
+fn file_mode(executable: bool, old: Option<u32>, umask: u32) -> Mode {
+    let plain = old.map_or(0o666 & !umask, |mode| mode & 0o777);
+    let mode = if !executable {
+        plain & !0o111
+    } else if plain & 0o100 != 0 {
+        plain
+    } else {
+        // Whoever may read it may run it; the owner always, since that is the bit that travels.
+        plain | ((plain & 0o444) >> 2) | 0o100
+    };
+    Mode::from_raw_mode(mode)
+}
+
+/// Returns the name of a conflict's bytes, cut to what a disk takes.
+fn kept_name(path: &RelPath, hash: Hash) -> String {
+    let mut name = conflict_name(path, hash);
+    if name.len() > MAX_NAME_BYTES {
+        name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(executable: bool, old: Option<u32>, umask: u32, expected: u32) {
+        assert_eq!(
+            file_mode(executable, old, umask).as_raw_mode(),
+            expected,
+            "{executable} {old:o?} {umask:o}"
+        );
+    }
+
+    #[test]
+    fn only_the_exec_bit_changes() {
+        check(false, None, 0o022, 0o644);
+        check(true, None, 0o022, 0o755);
+        check(true, None, 0o077, 0o700);
+        check(false, Some(0o600), 0o022, 0o600);
+        check(true, Some(0o640), 0o022, 0o750);
+        check(true, Some(0o744), 0o022, 0o744);
+        check(false, Some(0o4755), 0o022, 0o644);
+        check(true, Some(0o200), 0o022, 0o300);
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let path = RelPath::new("ü".repeat(127)).unwrap();
+        let name = kept_name(&path, Hash::of(b"x"));
+        assert!(name.len() <= MAX_NAME_BYTES && name.len() > MAX_NAME_BYTES - 2);
+    }
+}

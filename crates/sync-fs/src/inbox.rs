@@ -1,0 +1,118 @@
+//! What waits for the worker thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use towline_sync_core::message::Request;
+use towline_sync_core::path::RelPath;
+
+/// More dirty paths than this are dearer to look at one by one than a walk of everything.
+const MAX_DIRTY: usize = 64 * 1024;
+
+/// Paths that may have changed, each with whether its content may have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dirty {
+    pub(crate) paths: BTreeMap<RelPath, bool>,
+    /// Whether events were lost.
+    pub(crate) everything: bool,
+}
+
+impl Dirty {
+    fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.everything
+    }
+}
+
+/// What the worker does next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Ends.
+    Close,
+    /// Looks at what changed.
+    Dirty(Dirty),
+    /// Handles a request.
+    Request(Request),
+    /// Goes on with what it does when nothing else is asked.
+    Idle,
+    /// Waited as long as it was told to.
+    TimedOut,
+}
+
+/// engine --requests--> worker, watcher --dirty paths--> worker. Requests are bounded by the engine's window.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: VecDeque<Request>,
+    dirty: Dirty,
+    closed: bool,
+}
+
+impl Inbox {
+    pub(crate) fn request(&self, request: Request) {
+        self.lock().requests.push_back(request);
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn dirty(&self, more: Dirty) {
+        let mut state = self.lock();
+        for (path, content) in more.paths {
+            *state.dirty.paths.entry(path).or_default() |= content;
+        }
+        if more.everything || state.dirty.paths.len() > MAX_DIRTY {
+            state.dirty = Dirty { everything: true, ..Dirty::default() };
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Waits for work until `deadline`; with `busy` there is always something to go on with.
+    ///
+    /// What changed comes before requests: it comes in batches, and what is applied is decided by it.
+    pub(crate) fn next(&self, busy: bool, deadline: Option<Instant>) -> Work {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return Work::Close;
+            }
+            if !state.dirty.is_empty() {
+                return Work::Dirty(std::mem::take(&mut state.dirty));
+            }
+            if let Some(request) = state.requests.pop_front() {
+                return Work::Request(request);
+            }
+            if busy {
+                return Work::Idle;
+            }
+            let wait =
+                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if wait.is_zero() {
+                return Work::TimedOut;
+            }
+            state = if wait == Duration::MAX {
+                self.filled.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.filled.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete at each step: a panicked holder leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

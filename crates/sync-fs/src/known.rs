@@ -1,0 +1,122 @@
+//! What the engine has been told stands on the disk, and the stat by which an unchanged file is known unread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{Entry, File, Hash};
+
+use crate::disk::{Identity, Stat, Timestamp};
+
+/// The coarsest time stamp of a file system in use (FAT), in seconds.
+const GRANULARITY_SECONDS: i64 = 2;
+
+/// What was seen at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) entry: Entry,
+    pub(crate) stat: Stat,
+    /// Whether the file could change once more without its stat telling: the stat was taken within the granularity
+    /// of the time stamps in it.
+    pub(crate) racy: bool,
+}
+
+impl Seen {
+    /// Makes the record of a file that was looked at from `taken` on.
+    pub(crate) fn new(entry: Entry, stat: Stat, taken: Timestamp) -> Self {
+        Self { entry, stat, racy: is_recent(&stat, taken) }
+    }
+
+    /// Returns the hash, if this is a file.
+    pub(crate) fn hash(&self) -> Option<Hash> {
+        match &self.entry {
+            Entry::File(File { hash, .. }) => Some(*hash),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the time of this machine's clock. It is compared with the time stamps of its own disk only.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()))
+        .unwrap_or_default()
+}
+
+/// Tells whether the file may have changed, or could still change, within the time stamps it had at `taken`.
+pub(crate) fn is_recent(stat: &Stat, taken: Timestamp) -> bool {
+    let floor = (taken.0.saturating_sub(GRANULARITY_SECONDS), taken.1);
+    stat.modified.max(stat.changed) >= floor
+}
+
+/// Everything that was reported, by path.
+#[derive(Debug, Default)]
+pub(crate) struct Known(BTreeMap<RelPath, Seen>);
+
+impl Known {
+    pub(crate) fn get(&self, path: &RelPath) -> Option<&Seen> {
+        self.0.get(path)
+    }
+
+    pub(crate) fn insert(&mut self, path: RelPath, seen: Seen) {
+        self.0.insert(path, seen);
+    }
+
+    pub(crate) fn remove(&mut self, path: &RelPath) -> Option<Seen> {
+        self.0.remove(path)
+    }
+
+    /// Returns every path at or below `path`, parents first; `None` is the root.
+    pub(crate) fn at_or_below(&self, path: Option<&RelPath>) -> Vec<RelPath> {
+        at_or_below(&self.0, path)
+    }
+}
+
+/// Files that have just left their path: where the same one stands elsewhere, it need not be read again.
+#[derive(Debug, Default)]
+pub(crate) struct Departed(HashMap<Identity, Seen>);
+
+impl Departed {
+    pub(crate) fn insert(&mut self, seen: Seen) {
+        if seen.hash().is_some() {
+            self.0.insert(seen.stat.identity, seen);
+        }
+    }
+
+    /// Returns the hash of the file that now has `stat`, if it is one of these, unchanged.
+    pub(crate) fn hash(&self, stat: &Stat) -> Option<Hash> {
+        let seen = self.0.get(&stat.identity)?;
+        (!seen.racy && stat.is_moved(&seen.stat)).then(|| seen.hash()).flatten()
+    }
+}
+
+/// Returns the keys at or below `path`, parents first.
+pub(crate) fn at_or_below<V>(map: &BTreeMap<RelPath, V>, path: Option<&RelPath>) -> Vec<RelPath> {
+    let Some(path) = path else {
+        return map.keys().cloned().collect();
+    };
+    // Between `a` and `a/b` sorts `a-b`. What is below begins with `a/`, and `0` follows `/`.
+    let (first, end) = (format!("{path}/"), format!("{path}0"));
+    let below = map.range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())));
+    let itself = map.get_key_value(path).into_iter();
+    itself.chain(below).map(|(key, _)| key.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subtrees_hold_no_siblings() {
+        let paths = ["a", "a-b", "a/x", "a/x/y", "ab", "b"];
+        let map: BTreeMap<RelPath, ()> =
+            paths.iter().map(|path| (RelPath::new(*path).unwrap(), ())).collect();
+        let below = |path: &str| at_or_below(&map, Some(&RelPath::new(path).unwrap()));
+        assert_eq!(below("a").iter().map(RelPath::as_str).collect::<Vec<_>>(), ["a", "a/x", "a/x/y"]);
+        assert_eq!(below("a/x").iter().map(RelPath::as_str).collect::<Vec<_>>(), ["a/x", "a/x/y"]);
+        assert!(below("c").is_empty());
+        assert_eq!(at_or_below(&map, None).len(), 6);
+    }
+}

@@ -1,0 +1,74 @@
+//! Reads files and tells whether they held still meanwhile.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use towline_sync_core::snapshot::{self, Entry, Hash};
+
+use crate::disk::{Stat, open_file, stat_of};
+use crate::known::{Seen, now};
+
+/// The most read at once, in bytes.
+pub(crate) const BUFFER_BYTES: usize = 128 * 1024;
+/// How often a file that changes while it is read is read again.
+const ATTEMPTS: usize = 3;
+
+/// Reads and hashes the file `name` in `folder`.
+///
+/// A file that never holds still is returned as it was read last and marked racy: whoever writes it causes another
+/// event, and it is read again.
+pub(crate) fn hash_file(folder: BorrowedFd<'_>, name: &str) -> io::Result<Seen> {
+    let mut attempt = 1;
+    loop {
+        let taken = now();
+        let (mut file, before) = open_file(folder, name)?;
+        let (hash, size) = hash_reader(&mut file, before.size)?;
+        let after = stat_of(file.as_fd())?;
+        let still = before == after && size == after.size;
+        if still || attempt == ATTEMPTS {
+            let mut seen = Seen::new(file_entry(hash, size, &after), after, taken);
+            seen.racy |= !still;
+            return Ok(seen);
+        }
+        attempt += 1;
+    }
+}
+
+/// Returns the entry of a file with this content.
+pub(crate) fn file_entry(hash: Hash, size: u64, stat: &Stat) -> Entry {
+    Entry::File(snapshot::File { hash, size, executable: stat.is_executable() })
+}
+
+/// Hashes everything that `file` has, and counts it.
+pub(crate) fn hash_reader(file: &mut File, size: u64) -> io::Result<(Hash, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = buffer_for(size);
+    let mut length = 0;
+    loop {
+        let count = read_some(file, &mut buffer)?;
+        if count == 0 {
+            return Ok((Hash(*hasher.finalize().as_bytes()), length));
+        }
+        hasher.update(&buffer[..count]);
+        length += count as u64;
+    }
+}
+
+/// Returns a buffer that a file of `size` bytes needs.
+pub(crate) fn buffer_for(size: u64) -> Vec<u8> {
+    vec![
+        0;
+        usize::try_from(size).map_or(BUFFER_BYTES, |size| size.saturating_add(1).clamp(512, BUFFER_BYTES))
+    ]
+}
+
+/// Reads what is there, at most a buffer; 0 at the end.
+pub(crate) fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The worker thread: takes requests and dirty paths in turn, and answers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use towline_sync_core::message::{Content, Failure, Outcome, Reply, Request, WatchMode};
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{Change, Entry};
+
+use crate::apply::{Answers, MAX_READY};
+use crate::inbox::{Dirty, Inbox, Work};
+use crate::options::ReplicaOptions;
+use crate::reading::{Next, Reading, not_open, read_failed, signed};
+use crate::settle::stopped;
+use crate::tree::{failure, refusal};
+use crate::watch::Watcher;
+use crate::watch_table::WatchTable;
+use crate::workspace::Workspace;
+
+/// About how much goes into one message of entries or changes, in bytes.
+const MESSAGE_BYTES: usize = 64 * 1024;
+/// At most one part in this many of the time goes into scanning where events are not to be had.
+const POLL_SHARE: u32 = 20;
+
+/// A running replica: one folder that is scanned, watched, read and written when the engine says so.
+///
+/// Dropping it stops and joins its threads, which waits for a reply that is being delivered.
+#[derive(Debug)]
+pub struct Replica {
+    inbox: Arc<Inbox>,
+    worker: Option<JoinHandle<()>>,
+}
+
+/// Starts a replica. `replies` is called from its thread; it may block to hold the replica back, and returns whether
+/// anybody still listens: if not, the replica ends.
+///
+/// Fails when a thread can't be started.
+pub fn spawn(
+    options: ReplicaOptions,
+    replies: impl FnMut(Reply) -> bool + Send + 'static,
+) -> io::Result<Replica> {
+    let inbox = Arc::new(Inbox::default());
+    let worker = Worker {
+        options,
+        inbox: Arc::clone(&inbox),
+        replies: Box::new(replies),
+        listening: true,
+        session: None,
+        #[cfg(test)]
+        configure: None,
+    };
+    worker.start(inbox)
+}
+
+impl Replica {
+    /// Hands over a request. Never blocks: how many are under way is bounded by the engine's window.
+    pub fn request(&self, request: Request) {
+        self.inbox.request(request);
+    }
+
+    /// Stops the replica and waits until it has ended. What was under way is thrown away.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.inbox.close();
+        if let Some(worker) = self.worker.take() {
+            // Its panic has been printed; there is nobody to tell any more.
+            let _ended = worker.join();
+        }
+    }
+}
+
+pub(crate) struct Worker {
+    pub(crate) options: ReplicaOptions,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) replies: Box<dyn FnMut(Reply) -> bool + Send>,
+    pub(crate) listening: bool,
+    pub(crate) session: Option<Session>,
+    /// What a test does to each workspace that is opened.
+    #[cfg(test)]
+    pub(crate) configure: Option<Box<dyn FnMut(&mut Workspace) + Send>>,
+}
+
+/// An open root and the state of its conversation.
+pub(crate) struct Session {
+    workspace: Workspace,
+    /// Why there are no events at all.
+    no_events: Option<String>,
+    _watcher: Option<Watcher>,
+    readings: VecDeque<Reading>,
+    told: Option<WatchMode>,
+    /// Whether a whole scan was reported: before, there is nothing that changes could refer to.
+    scanned: bool,
+    /// Whether it was reported that the root is not what it was.
+    lost: bool,
+    next_scan: Option<Instant>,
+}
+
+impl Worker {
+    pub(crate) fn start(mut self, inbox: Arc<Inbox>) -> io::Result<Replica> {
+        let thread = std::thread::Builder::new().name("towline-replica".to_owned());
+        let worker = thread.spawn(move || {
+            self.run();
+            if let Some(session) = self.session.take() {
+                session.workspace.close();
+            }
+        })?;
+        Ok(Replica { inbox, worker: Some(worker) })
+    }
+
+    fn run(&mut self) {
+        while self.listening {
+            let busy = self.session.as_ref().is_some_and(Session::is_busy);
+            let deadline = self.session.as_ref().and_then(|session| session.next_scan);
+            match self.inbox.next(busy, deadline) {
+                Work::Close => return,
+                Work::Dirty(dirty) => {
+                    self.flush();
+                    self.notice(dirty);
+                }
+                Work::Request(request) => self.handle(request),
+                Work::Idle => {
+                    self.flush();
+                    self.read_on();
+                }
+                Work::TimedOut => self.notice(Dirty { everything: true, ..Dirty::default() }),
+            }
+            self.follow_up();
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        let batched = matches!(
+            &request,
+            Request::Data { .. }
+                | Request::Keep { .. }
+                | Request::Cancel { .. }
+                | Request::Apply { content: Content::Incoming | Content::Copy { .. }, .. }
+        );
+        if !batched || self.session.as_ref().is_some_and(|session| session.workspace.ready.len() >= MAX_READY)
+        {
+            self.flush();
+        }
+        match (request, &mut self.session) {
+            (Request::Open(open), _) => {
+                if let Some(session) = self.session.take() {
+                    session.workspace.close();
+                }
+                self.open(open);
+            }
+            (Request::Scan, Some(_)) => self.scan(),
+            (Request::Scan, None) => {
+                self.reply(Reply::ScanFailed(refusal(Errno::BADF, "no folder is open")));
+            }
+            (Request::Apply { id, transition, content }, Some(session)) => {
+                let answers = session.workspace.apply(id, transition, &content);
+                self.answer(answers);
+            }
+            (Request::Data { id, block }, Some(session)) => {
+                let answers = session.workspace.data(id, &block);
+                self.answer(answers);
+            }
+            (Request::Keep { id, path, file }, Some(session)) => {
+                let answers = session.workspace.keep(id, path, file);
+                self.answer(answers);
+            }
+            (Request::Apply { id, .. } | Request::Keep { id, .. }, None) => {
+                self.answer(vec![(id, Outcome::Failed(refusal(Errno::BADF, "no folder is open")))]);
+            }
+            (Request::Read { id, path, expect, basis }, Some(session)) => {
+                match Reading::start(&session.workspace.tree, id, path.clone(), expect, basis) {
+                    Ok(reading) => session.readings.push_back(reading),
+                    Err(failed) => {
+                        session.workspace.suspects.insert(path, true);
+                        self.reply(failed);
+                    }
+                }
+            }
+            (Request::Sign { id, path, expect }, Some(session)) => {
+                let reply = signed(&session.workspace.tree, id, &path, expect);
+                self.reply(reply);
+            }
+            (Request::Read { id, .. } | Request::Sign { id, .. }, None) => self.reply(not_open(id)),
+            (Request::Cancel { id }, Some(session)) => {
+                session.workspace.cancel(id);
+                session.readings.retain(|reading| reading.id != id);
+            }
+            (Request::Data { .. } | Request::Cancel { .. }, None) => {}
+        }
+    }
+
+    fn open(&mut self, open: towline_sync_core::message::Open) {
+        #[cfg_attr(not(test), expect(unused_mut, reason = "tests configure it"))]
+        let (mut workspace, info) = match Workspace::open(self.options.clone(), open) {
+            Ok(opened) => opened,
+            Err(failure) => return self.reply(Reply::OpenFailed(failure)),
+        };
+        #[cfg(test)]
+        if let Some(configure) = &mut self.configure {
+            configure(&mut workspace);
+        }
+        let mut session = Session {
+            workspace,
+            no_events: None,
+            _watcher: None,
+            readings: VecDeque::new(),
+            told: None,
+            scanned: false,
+            lost: false,
+            next_scan: None,
+        };
+        match session.start_watcher(&self.inbox) {
+            Ok(watcher) => session._watcher = Some(watcher),
+            Err(reason) => session.no_events = Some(reason),
+        }
+        self.session = Some(session);
+        self.reply(Reply::Opened(info));
+    }
+
+    fn scan(&mut self) {
+        let Self { session: Some(session), replies, listening, inbox, .. } = self else { return };
+        let started = Instant::now();
+        let mut batch = Batch::default();
+        let result = session.workspace.tree.scan(&mut |path, seen| {
+            if inbox.is_closed() || !*listening {
+                return Err(stopped());
+            }
+            let size = entry_bytes(path, Some(&seen.entry));
+            if let Some(entries) = batch.push((path.clone(), seen.entry.clone()), size) {
+                *listening = replies(Reply::Entries { entries, last: false });
+            }
+            Ok(())
+        });
+        session.schedule(started);
+        match result {
+            Ok(()) => {
+                session.scanned = true;
+                session.lost = false;
+                self.reply(Reply::Entries { entries: batch.items, last: true });
+            }
+            Err(error) => self.scan_failed(&error),
+        }
+    }
+
+    /// Looks at what may have changed and tells of what did.
+    fn notice(&mut self, dirty: Dirty) {
+        let Self { session: Some(session), inbox, .. } = self else { return };
+        if !session.scanned {
+            session.next_scan = None;
+            return;
+        }
+        let result = if dirty.everything {
+            let started = Instant::now();
+            let result = session.workspace.tree.rescan(&mut |_, _| {
+                if inbox.is_closed() { Err(stopped()) } else { Ok(()) }
+            });
+            session.schedule(started);
+            result
+        } else {
+            session.workspace.tree.settle(&dirty.paths)
+        };
+        match result {
+            Ok(changes) => {
+                session.lost = false;
+                self.report(changes);
+            }
+            Err(error) => {
+                // What was missed is found by the scan that is due soon.
+                session.next_scan = Some(Instant::now() + self.options.limits.poll);
+                if session.workspace.tree.root.check().is_err() && !std::mem::replace(&mut session.lost, true)
+                {
+                    self.scan_failed(&error);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, changes: Vec<Change>) {
+        let mut batch = Batch::default();
+        for change in changes {
+            let size = entry_bytes(&change.path, change.entry.as_ref());
+            if let Some(changes) = batch.push(change, size) {
+                self.reply(Reply::Changed(changes));
+            }
+        }
+        if !batch.items.is_empty() {
+            self.reply(Reply::Changed(batch.items));
+        }
+    }
+
+    fn scan_failed(&mut self, error: &io::Error) {
+        if let Some(session) = &self.session {
+            let failure: Failure =
+                failure(&format!("scan {}", session.workspace.tree.root.path().display()), error);
+            self.reply(Reply::ScanFailed(failure));
+        }
+    }
+
+    /// Sends the next block of the file that has waited longest.
+    fn read_on(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let Some(mut reading) = session.readings.pop_front() else { return };
+        let id = reading.id;
+        match reading.next() {
+            Next::Block(block) => {
+                if !block.last {
+                    session.readings.push_back(reading);
+                }
+                self.reply(Reply::Data { id, block });
+            }
+            Next::Wait => session.readings.push_back(reading),
+            Next::Failed(error) => {
+                let failed = read_failed(&session.workspace.tree, id, &reading.path, error.as_ref());
+                session.workspace.suspects.insert(reading.path.clone(), true);
+                self.reply(failed);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(session) = &mut self.session
+            && !session.workspace.ready.is_empty()
+        {
+            let answers = session.workspace.flush();
+            self.answer(answers);
+        }
+    }
+
+    /// Tells what has come up beside the answers.
+    fn follow_up(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let suspects: BTreeMap<RelPath, bool> = session.workspace.take_suspects();
+        if !suspects.is_empty() && session.scanned {
+            self.notice(Dirty { paths: suspects, everything: false });
+        }
+        let Some(session) = &mut self.session else { return };
+        let mode = session.watch_mode();
+        let mode = (session.told.as_ref() != Some(&mode)).then(|| {
+            session.told = Some(mode.clone());
+            mode
+        });
+        let problems = session.workspace.tree.problems.take_changed();
+        if let Some(mode) = mode {
+            session.schedule(Instant::now());
+            self.reply(Reply::Watching(mode));
+        }
+        if let Some(problems) = problems {
+            self.reply(Reply::Problems(problems));
+        }
+    }
+
+    fn answer(&mut self, answers: Answers) {
+        for (id, outcome) in answers {
+            self.reply(Reply::Applied { id, outcome });
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        if self.listening {
+            self.listening = (self.replies)(reply);
+        }
+    }
+}
+
+impl Session {
+    fn is_busy(&self) -> bool {
+        !self.readings.is_empty() || !self.workspace.ready.is_empty()
+    }
+
+    fn start_watcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
+        let table = Arc::new(WatchTable::new()?);
+        let watcher = Watcher::start(Arc::clone(&table), Arc::clone(inbox))
+            .map_err(|error| format!("the watcher can't be started: {error}"))?;
+        self.workspace.tree.watches = Some(table);
+        Ok(watcher)
+    }
+
+    fn watch_mode(&self) -> WatchMode {
+        let watches = self.workspace.tree.watches.as_ref();
+        let trouble = watches.and_then(|watches| watches.trouble());
+        match self.no_events.clone().or(trouble) {
+            Some(reason) => WatchMode::Polling { reason },
+            None => WatchMode::Events,
+        }
+    }
+
+    /// Sets when everything is scanned next, after a scan that began at `started`.
+    fn schedule(&mut self, started: Instant) {
+        let limits = &self.workspace.options.limits;
+        let ended = Instant::now();
+        let pause: Duration = match self.watch_mode() {
+            WatchMode::Events => limits.verify,
+            WatchMode::Polling { .. } => limits.poll.max((ended - started) * POLL_SHARE),
+        };
+        self.next_scan = Some(ended + pause);
+    }
+}
+
+/// Items for one message.
+struct Batch<T> {
+    items: Vec<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<T> Batch<T> {
+    /// Adds an item and returns what makes a full message.
+    fn push(&mut self, item: T, bytes: usize) -> Option<Vec<T>> {
+        self.items.push(item);
+        self.bytes += bytes;
+        (self.bytes >= MESSAGE_BYTES).then(|| {
+            self.bytes = 0;
+            std::mem::take(&mut self.items)
+        })
+    }
+}
+
+/// Returns about how long an entry is when encoded.
+fn entry_bytes(path: &RelPath, entry: Option<&Entry>) -> usize {
+    let content = match entry {
+        Some(Entry::File(_)) => 48,
+        Some(Entry::Symlink { target }) => target.len() + 4,
+        _ => 4,
+    };
+    path.as_str().len() + content
+}

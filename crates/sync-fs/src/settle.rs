@@ -1,0 +1,210 @@
+//! Brings what is known up to the disk's truth and says what changed.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{Change, Entry};
+
+use crate::disk::{Kind, stat_at};
+use crate::known::{Departed, Known, Seen};
+use crate::scan::{Trust, Walk, is_absent, is_ours};
+use crate::tree::Tree;
+
+/// Where a dirty path leads by now.
+enum Located {
+    /// Nothing stands at this path: the dirty one, or the outermost folder above it that is gone.
+    Gone(RelPath),
+    /// Something stands at this path: the dirty one, or what took the place of a folder above it.
+    Stands(RelPath),
+}
+
+/// A folder's children by event, or a scan's.
+type Found = BTreeMap<RelPath, Seen>;
+
+impl Tree {
+    /// Walks everything, hands each entry to `emit`, and knows it from then on.
+    ///
+    /// An error means that nothing was learned; what was known before stays.
+    pub(crate) fn scan(&mut self, emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>) -> io::Result<()> {
+        let found = self.walk_everything(emit)?;
+        self.problems.clear_entries();
+        self.known = Known::default();
+        for (path, seen) in found {
+            self.record(path, seen);
+        }
+        Ok(())
+    }
+
+    /// Walks everything and returns what differs from what was known.
+    pub(crate) fn rescan(
+        &mut self,
+        emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
+    ) -> io::Result<Vec<Change>> {
+        let found = self.walk_everything(emit)?;
+        let mut changes = Vec::new();
+        self.merge(None, found, &mut changes);
+        Ok(changes)
+    }
+
+    fn walk_everything(
+        &mut self,
+        emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
+    ) -> io::Result<Found> {
+        self.root.check()?;
+        if let Some(watches) = &self.watches {
+            watches.clear_trouble();
+        }
+        let mut found = Found::new();
+        let mut visit = |path: RelPath, seen: Seen| {
+            emit(&path, &seen)?;
+            found.insert(path, seen);
+            Ok(())
+        };
+        let departed = Departed::default();
+        let Walk { problems, reserved, .. } = self.walk(None, &departed, &mut visit)?;
+        // Had the root been replaced meanwhile, half of this would be about another folder.
+        self.root.check()?;
+        self.problems.set_names(problems);
+        self.guard.reserve(&reserved, true);
+        Ok(found)
+    }
+
+    /// Looks at paths that may have changed (each with whether its content may have) and returns what did.
+    pub(crate) fn settle(&mut self, dirty: &BTreeMap<RelPath, bool>) -> io::Result<Vec<Change>> {
+        self.root.check()?;
+        let mut changes = Vec::new();
+        let mut departed = Departed::default();
+        let mut standing = BTreeMap::new();
+        // What is gone comes first: a file that stands elsewhere now need not be read again.
+        for (path, content) in dirty {
+            if self.rules.is_pruned(path) {
+                continue;
+            }
+            match self.locate(path)? {
+                Located::Gone(path) => self.vanish(&path, &mut departed, &mut changes),
+                Located::Stands(path) => *standing.entry(path).or_insert(false) |= content,
+            }
+        }
+        for (path, content) in standing {
+            let trust = if content { Trust::Settled } else { Trust::Quiet };
+            self.settle_one(&path, trust, &mut departed, &mut changes)?;
+        }
+        Ok(changes)
+    }
+
+    fn settle_one(
+        &mut self,
+        path: &RelPath,
+        trust: Trust,
+        departed: &mut Departed,
+        changes: &mut Vec<Change>,
+    ) -> io::Result<()> {
+        let parent = match self.root.open_parent(path) {
+            Ok(parent) => parent,
+            Err(error) if is_ours(&error) => return Err(error),
+            // It changed again since it was located, and says so with another event.
+            Err(_) => return Ok(()),
+        };
+        let ignored = self.rules.decide(path).ignored;
+        if ignored && stat_at(parent.as_fd(), path.name()).is_ok_and(|stat| stat.kind != Kind::Directory) {
+            return Ok(());
+        }
+        let Some(seen) = self.look(parent.as_fd(), path.name(), path, trust, departed)? else {
+            self.vanish(path, departed, changes);
+            return Ok(());
+        };
+        let old = self.known.get(path);
+        if seen.entry == Entry::Directory {
+            let same = old.is_some_and(|old| {
+                old.entry == Entry::Directory
+                    && (old.stat.identity, old.stat.mode) == (seen.stat.identity, seen.stat.mode)
+            });
+            let watched = self.watches.as_ref().is_none_or(|watches| watches.has(path));
+            if same && watched {
+                // What is in it has events of its own.
+                self.record(path.clone(), seen);
+                return Ok(());
+            }
+            if !same && let Some(watches) = &self.watches {
+                watches.remove(path);
+            }
+        } else if path.ancestors().all(|folder| self.known.get(&folder).is_some()) {
+            if let Some(watches) = &self.watches {
+                watches.remove(path);
+            }
+            self.merge(Some(path), Found::from([(path.clone(), seen)]), changes);
+            return Ok(());
+        }
+        let mut found = Found::new();
+        let mut visit = |path: RelPath, seen: Seen| {
+            found.insert(path, seen);
+            Ok(())
+        };
+        let Walk { problems, reserved, .. } = self.walk(Some(path), departed, &mut visit)?;
+        self.problems.add_names(problems);
+        self.guard.reserve(&reserved, false);
+        self.merge(Some(path), found, changes);
+        Ok(())
+    }
+
+    fn locate(&self, path: &RelPath) -> io::Result<Located> {
+        let mut path = path.clone();
+        loop {
+            let error = match self.root.open_parent(&path) {
+                Ok(parent) => {
+                    return match stat_at(parent.as_fd(), path.name()) {
+                        Err(error) if is_absent(&error) => Ok(Located::Gone(path)),
+                        Err(error) if is_ours(&error) => Err(error),
+                        _ => Ok(Located::Stands(path)),
+                    };
+                }
+                Err(error) if is_ours(&error) => return Err(error),
+                Err(error) => error,
+            };
+            path = path.parent().ok_or(error)?;
+        }
+    }
+
+    fn vanish(&mut self, path: &RelPath, departed: &mut Departed, changes: &mut Vec<Change>) {
+        for path in self.known.at_or_below(Some(path)).into_iter().rev() {
+            if let Some(seen) = self.forget(&path) {
+                departed.insert(seen);
+                changes.push(Change { path, entry: None });
+            }
+        }
+        if let Some(watches) = &self.watches {
+            watches.remove(path);
+        }
+    }
+
+    /// Replaces what is known at and below `path` by what was found there.
+    fn merge(&mut self, path: Option<&RelPath>, found: Found, changes: &mut Vec<Change>) {
+        for path in self.known.at_or_below(path).into_iter().rev() {
+            if found.contains_key(&path) {
+                continue;
+            }
+            self.forget(&path);
+            // What can't be seen any more is not gone.
+            let hidden = path
+                .ancestors()
+                .any(|folder| found.get(&folder).is_some_and(|seen| matches!(seen.entry, Entry::Opaque(_))));
+            if !hidden {
+                changes.push(Change { path, entry: None });
+            }
+        }
+        for (path, seen) in found {
+            if self.known.get(&path).is_none_or(|old| old.entry != seen.entry) {
+                changes.push(Change { path: path.clone(), entry: Some(seen.entry.clone()) });
+            }
+            self.record(path, seen);
+        }
+    }
+}
+
+/// Makes the error of a walk that was told to stop.
+pub(crate) fn stopped() -> io::Error {
+    Errno::CANCELED.into()
+}

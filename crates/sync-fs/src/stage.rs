@@ -1,0 +1,168 @@
+//! The private folder at a root: where new content waits, and old content is judged.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use towline_sync_core::path::STAGE_DIR;
+
+use crate::disk::{Root, Stat, list, stat_at, stat_of};
+
+const PRIVATE_FOLDER: Mode = Mode::RWXU;
+const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+const LOCK: &str = "lock";
+const IGNORE: &str = ".gitignore";
+const INCOMING: &str = "incoming";
+const DISPLACED: &str = "displaced";
+/// The name of the folder for what was displaced for good.
+pub(crate) const TRASH: &str = "trash";
+
+/// An open, locked staging folder.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    folder: OwnedFd,
+    /// New content, incomplete or not yet in its place: worthless after a crash.
+    incoming: OwnedFd,
+    /// Old content, moved away and not yet judged: precious after a crash.
+    displaced: OwnedFd,
+    /// Keeps the lock while it is open.
+    _lock: OwnedFd,
+}
+
+impl Stage {
+    /// Makes the staging folder of `root`, or opens it: nobody else may be able to reach into it, and nobody else
+    /// may be using it.
+    pub(crate) fn open(root: &Root) -> io::Result<Self> {
+        let folder = open_private(root.fd(), STAGE_DIR)?;
+        let lock = take_lock(folder.as_fd())?;
+        match create(folder.as_fd(), IGNORE) {
+            Ok(mut file) => file.write_all(b"*\n")?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let incoming = open_private(folder.as_fd(), INCOMING)?;
+        let displaced = open_private(folder.as_fd(), DISPLACED)?;
+        for name in list(incoming.as_fd())? {
+            remove(incoming.as_fd(), name.as_slice())?;
+        }
+        Ok(Self { folder, incoming, displaced, _lock: lock })
+    }
+
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
+    pub(crate) fn incoming(&self) -> BorrowedFd<'_> {
+        self.incoming.as_fd()
+    }
+
+    pub(crate) fn displaced(&self) -> BorrowedFd<'_> {
+        self.displaced.as_fd()
+    }
+
+    /// Tells whether two names that differ only in case are two files here.
+    pub(crate) fn is_case_sensitive(&self) -> io::Result<bool> {
+        let name = "Case-Probe";
+        drop(create(self.incoming(), name)?);
+        let blind = stat_at(self.incoming(), "case-probe").is_ok();
+        remove(self.incoming(), name)?;
+        Ok(!blind)
+    }
+
+    /// Leaves nothing behind at the root, unless something in here is worth keeping.
+    pub(crate) fn remove(self, root: &Root) {
+        for folder in [INCOMING, DISPLACED] {
+            if unlinkat(&self.folder, folder, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+        }
+        let others = list(self.folder()).is_ok_and(|names| {
+            names.iter().any(|name| *name != LOCK.as_bytes() && *name != IGNORE.as_bytes())
+        });
+        if !others {
+            // What fails here is swept by the next session.
+            let _left = unlinkat(&self.folder, IGNORE, AtFlags::empty())
+                .and_then(|()| unlinkat(&self.folder, LOCK, AtFlags::empty()))
+                .and_then(|()| unlinkat(root.fd(), STAGE_DIR, AtFlags::REMOVEDIR));
+        }
+    }
+}
+
+fn take_lock(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = openat(folder, LOCK, flags, PRIVATE_FILE)?;
+    let busy = || io::Error::new(io::ErrorKind::WouldBlock, "another sync session is using this folder");
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(busy()),
+        // A file system without locks (some NFS): nothing to be had, and no reason not to sync.
+        Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(lock),
+        Err(error) => return Err(error.into()),
+    }
+    // Whoever held it before may have removed it on leaving.
+    let same = stat_at(folder, LOCK)
+        .is_ok_and(|there| stat_of(lock.as_fd()).is_ok_and(|held: Stat| held.identity == there.identity));
+    if same { Ok(lock) } else { Err(busy()) }
+}
+
+/// Makes or opens the folder `name` in `folder`, reachable for nobody but us.
+pub(crate) fn open_private(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    match mkdirat(folder, name, PRIVATE_FOLDER) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(folder, name, flags, Mode::empty())?;
+    let stat = stat_of(fd.as_fd())?;
+    if stat.owner != rustix::process::geteuid().as_raw() {
+        let message = format!("{name} belongs to another user");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if stat.mode & 0o777 != 0o700 {
+        fchmod(&fd, PRIVATE_FOLDER)?;
+    }
+    Ok(fd)
+}
+
+/// Makes the file `name`, which must not exist, readable for nobody but us.
+pub(crate) fn create(folder: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(folder, name, flags, PRIVATE_FILE)?))
+}
+
+/// Removes what has this name: a file, a link, or an empty folder.
+pub(crate) fn remove<P: rustix::path::Arg + Copy>(folder: BorrowedFd<'_>, name: P) -> io::Result<()> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?),
+        Err(Errno::NOENT) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Reads the token in the file `name`, or makes it.
+pub(crate) fn epoch(folder: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 16]> {
+    let mut token = [0; 16];
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder, name, flags, Mode::empty()) {
+        Ok(fd) => {
+            if File::from(fd).read_exact(&mut token).is_ok() {
+                return Ok(token);
+            }
+            // Cut short by a crash before anybody was told of it.
+            remove(folder, name)?;
+        }
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut filled = 0;
+    while filled < token.len() {
+        filled += getrandom(&mut token[filled..], GetRandomFlags::empty())?;
+    }
+    let mut file = create(folder, name)?;
+    file.write_all(&token)?;
+    file.sync_data()?;
+    Ok(token)
+}

@@ -1,0 +1,203 @@
+//! A root that is open for writing: the tree, the staging folder, the trash, and what is under way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
+use rustix::io::Errno;
+use towline_sync_core::message::{Failure, Open, RequestId, RootInfo};
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::Hash;
+
+use crate::apply::INCOMING_CONFLICT;
+use crate::disk::{Root, list};
+use crate::guard::Guard;
+use crate::hook::Hook;
+use crate::incoming::{Incoming, Ready};
+use crate::known::Known;
+use crate::mounts;
+use crate::options::ReplicaOptions;
+use crate::rules::Rules;
+use crate::stage::{Stage, TRASH, epoch, open_private, remove};
+use crate::trash::Trash;
+use crate::tree::{Problems, Tree, failure, refusal};
+
+/// The folder beside the trash for the other side's bytes of conflicts.
+const CONFLICTS: &str = "conflicts";
+
+/// An open root and what is being done to it.
+pub(crate) struct Workspace {
+    pub(crate) options: ReplicaOptions,
+    pub(crate) tree: Tree,
+    pub(crate) store: Option<Store>,
+    pub(crate) incoming: HashMap<RequestId, Incoming>,
+    /// Staged and verified, to be put in their places together.
+    pub(crate) ready: Vec<Ready>,
+    /// Paths where an apply found something that was not known.
+    pub(crate) suspects: BTreeMap<RelPath, bool>,
+    pub(crate) case_sensitive: bool,
+    pub(crate) umask: u32,
+    /// How many entries were moved away, to name the next.
+    pub(crate) displacements: u64,
+    pub(crate) hook: Hook,
+}
+
+/// Where things are put; a root that can't be written to has none.
+pub(crate) struct Store {
+    pub(crate) stage: Stage,
+    pub(crate) trash: Trash,
+    pub(crate) conflicts: Option<OwnedFd>,
+}
+
+impl Workspace {
+    /// Opens the root. What a crash left in the staging folder is swept; nothing else is changed.
+    pub(crate) fn open(options: ReplicaOptions, request: Open) -> Result<(Self, RootInfo), Failure> {
+        let path = root_path(options.prefix.as_deref(), &request.root)?;
+        let doing = |doing: &'static str| {
+            let path = path.display().to_string();
+            move |error: io::Error| failure(&format!("{doing} {path}"), &error)
+        };
+        if request.create {
+            create_folders(&path).map_err(doing("create"))?;
+        }
+        let root = Root::open(&path).map_err(doing("open"))?;
+        let rules = Rules::new(&request.ignore, request.excluded)
+            .map_err(|error| refusal(Errno::INVAL, format!("the ignore rules can't be read: {error}")))?;
+        let keep = options.keep.as_deref().map(open_keep).transpose();
+        let keep = keep.map_err(|error| failure("open the folder for conflicts and trash", &error))?;
+        let (store, unwritable) = match open_store(&root, keep.as_ref(), options.trash_limit) {
+            Ok(store) => (Some(store), false),
+            Err(error) if is_read_only(&error) => (None, true),
+            Err(error) => return Err(doing("prepare")(error)),
+        };
+        let token = match (&keep, &store) {
+            (Some(keep), _) => {
+                let identity = root.identity();
+                epoch(keep.as_fd(), &format!("epoch-{:x}-{:x}", identity.device, identity.inode))
+            }
+            (None, Some(store)) => epoch(store.stage.folder(), "epoch"),
+            (None, None) => derived_epoch(&root),
+        };
+        let info = RootInfo {
+            epoch: token.map_err(doing("keep a token for"))?,
+            writable: !unwritable,
+            case_sensitive: match &store {
+                Some(store) => store.stage.is_case_sensitive().map_err(doing("probe"))?,
+                None => true,
+            },
+            mounts: read_mounts(&path).into_iter().filter(|mount| !rules.decide(mount).skip_dir).collect(),
+        };
+        let tree = Tree {
+            root,
+            rules,
+            mounts: info.mounts.iter().cloned().collect(),
+            known: Known::default(),
+            guard: Guard::new(options.protect),
+            watches: None,
+            problems: Problems::default(),
+        };
+        let workspace = Self {
+            case_sensitive: info.case_sensitive,
+            umask: umask(),
+            displacements: 0,
+            options,
+            tree,
+            store,
+            incoming: HashMap::new(),
+            ready: Vec::new(),
+            suspects: BTreeMap::new(),
+            hook: Hook::default(),
+        };
+        Ok((workspace, info))
+    }
+
+    /// Ends the session. On a laptop the root is left as if we had never been there.
+    pub(crate) fn close(mut self) {
+        for (_, incoming) in self.incoming.drain() {
+            incoming.discard();
+        }
+        for ready in self.ready.drain(..) {
+            ready.incoming.discard();
+        }
+        if let (Some(store), true) = (self.store, self.options.keep.is_some()) {
+            store.stage.remove(&self.tree.root);
+        }
+    }
+}
+
+/// Joins the peer's root to our prefix. Without a prefix the root is the user's own words; with one, it must stay
+/// below it.
+fn root_path(prefix: Option<&Path>, root: &str) -> Result<PathBuf, Failure> {
+    let path = Path::new(root);
+    let Some(prefix) = prefix else {
+        return Ok(path.to_owned());
+    };
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(refusal(Errno::INVAL, format!("root {root:?} leaves the pod's folder")));
+    }
+    Ok(prefix.join(path.strip_prefix("/").unwrap_or(path)))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the root itself is named by a path; below it none is")]
+fn create_folders(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+fn open_keep(path: &Path) -> io::Result<OwnedFd> {
+    create_folders(path)?;
+    let folder = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    open_private(folder.as_fd(), ".").map(|_| folder)
+}
+
+fn open_store(root: &Root, keep: Option<&OwnedFd>, trash_limit: u64) -> io::Result<Store> {
+    let stage = Stage::open(root)?;
+    let beside: BorrowedFd<'_> = keep.map_or(stage.folder(), AsFd::as_fd);
+    let mut trash = Trash::open(open_private(beside, TRASH)?, trash_limit)?;
+    trash.recover(stage.displaced())?;
+    let conflicts = keep.map(|keep| open_private(keep.as_fd(), CONFLICTS)).transpose()?;
+    for name in conflicts.as_ref().map_or(Ok(Vec::new()), |folder| list(folder.as_fd()))? {
+        if let (Some(folder), true) = (&conflicts, name.starts_with(INCOMING_CONFLICT.as_bytes())) {
+            remove(folder.as_fd(), name.as_slice())?;
+        }
+    }
+    Ok(Store { stage, trash, conflicts })
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    let read_only = [Errno::ROFS, Errno::ACCESS, Errno::PERM].map(|errno| Some(errno.raw_os_error()));
+    read_only.contains(&error.raw_os_error())
+}
+
+/// Names a folder that can't hold a token by what the disk says of it.
+fn derived_epoch(root: &Root) -> io::Result<[u8; 16]> {
+    let born = statx(root.fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)
+        .map_or((0, 0), |stat| (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
+    let hash = Hash::of(format!("{:?} {born:?}", root.identity()).as_bytes());
+    let mut token = [0; 16];
+    token.copy_from_slice(&hash.0[..16]);
+    Ok(token)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the kernel's own table, and the root's own path")]
+fn read_mounts(root: &Path) -> Vec<RelPath> {
+    let (Ok(root), Ok(table)) =
+        (std::fs::canonicalize(root), std::fs::read_to_string("/proc/self/mountinfo"))
+    else {
+        return Vec::new();
+    };
+    mounts::below(&root, &table).into_iter().collect()
+}
+
+/// Returns the process's mask for new files, without changing it for a moment as the system call would.
+#[expect(clippy::disallowed_methods, reason = "the kernel's own table")]
+fn umask() -> u32 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+            u32::from_str_radix(mask.trim(), 8).ok()
+        })
+        .unwrap_or(0o022)
+}
