@@ -12,9 +12,13 @@
 pub mod base;
 pub mod block;
 pub mod codec;
+pub mod conflict;
 pub mod delta;
+pub mod diff;
+pub mod engine;
 pub mod message;
 pub mod path;
 pub mod protect;
+pub mod reconcile;
 pub mod record;
 pub mod snapshot;

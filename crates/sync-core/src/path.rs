@@ -1,7 +1,7 @@
 //! Paths relative to a sync root, safe by construction.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
 
@@ -103,9 +103,22 @@ pub fn below<'a, V>(
     map: &'a BTreeMap<RelPath, V>,
     folder: &RelPath,
 ) -> impl DoubleEndedIterator<Item = (&'a RelPath, &'a V)> + use<'a, V> {
-    // In the order of bytes, what begins with `folder/` is one run, and `0` follows `/`.
-    let (from, to) = (format!("{folder}/"), format!("{folder}0"));
+    let (from, to) = bounds(folder);
     map.range::<str, _>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
+}
+
+/// Returns what lies below `folder` in a set of paths, in order.
+pub fn below_in<'a>(
+    set: &'a BTreeSet<RelPath>,
+    folder: &RelPath,
+) -> impl DoubleEndedIterator<Item = &'a RelPath> + use<'a> {
+    let (from, to) = bounds(folder);
+    set.range::<str, _>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
+}
+
+/// In the order of bytes, what begins with `folder/` is one run, and `0` follows `/`.
+fn bounds(folder: &RelPath) -> (String, String) {
+    (format!("{folder}/"), format!("{folder}0"))
 }
 
 impl Borrow<str> for RelPath {

@@ -205,7 +205,9 @@ mod tests {
 
     fn replay(deltas: &[BaseDelta]) -> Base {
         let mut base = Base::default();
-        deltas.iter().for_each(|delta| base.apply(delta));
+        for delta in deltas {
+            base.apply(delta);
+        }
         base
     }
 

@@ -1,0 +1,344 @@
+//! Operations under way: how they begin, and how they are given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::delta::DeltaCheck;
+use crate::engine::queue::{Operation, Queued};
+use crate::engine::{Engine, EngineConfig, Side};
+use crate::message::{Block, Content, Request, RequestId};
+use crate::path::{RelPath, below};
+use crate::snapshot::{Entry, File, Transition};
+
+/// The most cancelled requests whose late answers are recognised.
+const MAX_CANCELLED: usize = 100_000;
+
+/// What an operation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The receiver's block sums.
+    Signing,
+    /// Content from the other side.
+    Reading,
+    /// The end, of which the answer tells.
+    Finishing,
+}
+
+/// One operation under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) path: RelPath,
+    /// Whose entry is dealt with.
+    pub(super) side: Side,
+    pub(super) operation: Operation,
+    pub(super) stage: Stage,
+    pub(super) check: DeltaCheck,
+    /// What the source holds, while it is read.
+    pub(super) source: Option<File>,
+    /// Bytes of content it takes.
+    pub(super) bytes: u64,
+    pub(super) bulk: bool,
+    /// The other side has what this step leads to.
+    pub(super) agreed: bool,
+    /// Content is sent whole, so no `NeedContent` is due.
+    pub(super) whole: bool,
+}
+
+impl Flight {
+    /// Returns who answers with `Applied`.
+    pub(super) fn applier(&self) -> Side {
+        match self.operation {
+            Operation::Keep(_) => Side::Local,
+            Operation::Apply(_) => self.side,
+        }
+    }
+
+    /// Returns who sends the content.
+    pub(super) fn reader(&self) -> Side {
+        match self.operation {
+            Operation::Keep(_) => self.side,
+            Operation::Apply(_) => self.side.other(),
+        }
+    }
+}
+
+/// All operations under way. The id of an `Apply`, `Keep` or `Sign` is even; that of its `Read` is one more.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    by_id: BTreeMap<RequestId, Flight>,
+    by_path: BTreeMap<RelPath, RequestId>,
+    /// Requests that were given up and may still be answered.
+    cancelled: [BTreeSet<RequestId>; 2],
+    next: RequestId,
+    small: [usize; 2],
+    small_bytes: [u64; 2],
+    bulk: [usize; 2],
+    bytes_left: u64,
+}
+
+/// Returns the id of the `Read` that belongs to an operation.
+pub(super) fn read_id(id: RequestId) -> RequestId {
+    id | 1
+}
+
+impl Flights {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Returns how many bytes of content are still to come.
+    pub(super) fn bytes_left(&self) -> u64 {
+        self.bytes_left
+    }
+
+    pub(super) fn at(&self, path: &RelPath) -> Option<&Flight> {
+        self.by_path.get(path).and_then(|id| self.by_id.get(id))
+    }
+
+    pub(super) fn get(&mut self, id: RequestId) -> Option<&mut Flight> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Takes a block of content into account.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
+    fn add(&mut self, flight: Flight) -> RequestId {
+        let id = self.next;
+        self.next += 2;
+        let side = flight.side as usize;
+        if flight.bulk {
+            self.bulk[side] += 1;
+        } else {
+            self.small[side] += 1;
+            self.small_bytes[side] += flight.bytes;
+        }
+        self.bytes_left += flight.bytes;
+        self.by_path.insert(flight.path.clone(), id);
+        self.by_id.insert(id, flight);
+        id
+    }
+
+    /// Takes an operation out that is over.
+    pub(super) fn land(&mut self, id: RequestId) -> Option<Flight> {
+        let flight = self.by_id.remove(&id)?;
+        self.by_path.remove(&flight.path);
+        let side = flight.side as usize;
+        if flight.bulk {
+            self.bulk[side] -= 1;
+        } else {
+            self.small[side] -= 1;
+            self.small_bytes[side] -= flight.bytes;
+        }
+        self.received(flight.bytes - flight.check.written().min(flight.bytes));
+        Some(flight)
+    }
+
+    fn has_room(&self, side: Side, bulk: bool, config: &EngineConfig) -> bool {
+        let side = side as usize;
+        if bulk {
+            self.bulk[side] < config.bulk_operations
+        } else {
+            self.small[side] < config.small_operations && self.small_bytes[side] < config.small_bytes
+        }
+    }
+
+    /// Tells whether a request was given up; `ends` with its last answer.
+    pub(super) fn was_cancelled(&mut self, side: Side, id: RequestId, ends: bool) -> bool {
+        let cancelled = &mut self.cancelled[side as usize];
+        if ends { cancelled.remove(&id) } else { cancelled.contains(&id) }
+    }
+
+    pub(super) fn cancel(&mut self, side: Side, id: RequestId) {
+        let cancelled = &mut self.cancelled[side as usize];
+        cancelled.insert(id);
+        if cancelled.len() > MAX_CANCELLED {
+            cancelled.pop_first();
+        }
+    }
+}
+
+impl Engine {
+    /// Begins operations as long as there is room for more under way.
+    pub(super) fn pump(&mut self) {
+        for side in Side::BOTH {
+            if !self.may_change(side) {
+                continue;
+            }
+            for bulk in [false, true] {
+                while self.flights.has_room(side, bulk, &self.config) {
+                    let Some(queued) = self.queues[side as usize].peek(bulk).cloned() else { break };
+                    self.queues[side as usize].remove(&queued.path);
+                    if self.is_possible(side, &queued) {
+                        self.begin(side, queued, bulk);
+                    } else {
+                        self.waiting[side as usize].insert(queued.path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells whether the folder of what is made is there, and whether what is in a folder that goes is gone, or will be
+    /// when the requests before this one are carried out.
+    fn is_possible(&self, side: Side, queued: &Queued) -> bool {
+        let Operation::Apply(step) = &queued.operation else { return true };
+        let tree = self.replicas[side as usize].tree();
+        let becomes = |flight: &Flight, folder: bool| match &flight.operation {
+            Operation::Apply(step) => flight.side == side && (step.to == Some(Entry::Directory)) == folder,
+            Operation::Keep(_) => false,
+        };
+        if step.to.is_some()
+            && let Some(parent) = step.path.parent()
+        {
+            let ready = match self.flights.at(&parent) {
+                Some(flight) if becomes(flight, true) => true,
+                Some(flight) if becomes(flight, false) => false,
+                _ => tree.get(&parent) == Some(&Entry::Directory),
+            };
+            if !ready {
+                return false;
+            }
+        }
+        if step.from != Some(Entry::Directory) {
+            return true;
+        }
+        let goes = |path: &RelPath| {
+            self.flights.at(path).is_some_and(|flight| {
+                flight.side == side
+                    && matches!(&flight.operation, Operation::Apply(Transition { to: None, .. }))
+            })
+        };
+        below(tree, &step.path).all(|(path, entry)| matches!(entry, Entry::Opaque(_)) || goes(path))
+            && below(&self.flights.by_path, &step.path).all(|(path, _)| goes(path))
+    }
+
+    fn begin(&mut self, side: Side, queued: Queued, bulk: bool) {
+        let Queued { path, operation, bytes } = queued;
+        let mut flight = Flight {
+            path: path.clone(),
+            side,
+            stage: Stage::Finishing,
+            check: DeltaCheck::new(bytes, 0),
+            source: None,
+            bytes,
+            bulk,
+            agreed: false,
+            whole: self.whole.contains(&path),
+            operation,
+        };
+        let step = match &flight.operation {
+            Operation::Keep(file) => {
+                let file = *file;
+                flight.stage = Stage::Reading;
+                flight.source = Some(file);
+                let id = self.flights.add(flight);
+                self.outboxes[Side::Local as usize].push(Request::Keep { id, path: path.clone(), file });
+                let read = Request::Read { id: read_id(id), path, expect: file, basis: None };
+                self.outboxes[side as usize].push(read);
+                return;
+            }
+            Operation::Apply(step) => step.clone(),
+        };
+        let source = self.replicas[side.other() as usize].tree().get(&path);
+        flight.agreed = source == step.to.as_ref();
+        let has_content = matches!((&step.from, &step.to), (Some(Entry::File(from)), Some(Entry::File(to))) if from.hash == to.hash);
+        let (to, source) = match (&step.to, source) {
+            (Some(Entry::File(to)), Some(Entry::File(source))) if !has_content => (*to, *source),
+            _ => {
+                self.apply(flight, step, Content::None);
+                return;
+            }
+        };
+        if to.size == 0 {
+            let id = self.apply(flight, step, Content::Incoming);
+            self.outboxes[side as usize].push_data(id, Block { ops: Vec::new(), last: true }, false);
+            return;
+        }
+        if !flight.whole {
+            let mut holders = self.replicas[side as usize].holders(to.hash);
+            let holder = holders.find(|holder| self.flights.at(holder).is_none()).cloned();
+            drop(holders);
+            if let Some(from) = holder {
+                self.apply(flight, step, Content::Copy { from });
+                return;
+            }
+        }
+        flight.source = Some(source);
+        flight.check = DeltaCheck::new(to.size, 0);
+        match &step.from {
+            Some(Entry::File(basis))
+                if !flight.whole && to.size.min(basis.size) >= self.config.delta_size =>
+            {
+                let expect = *basis;
+                flight.stage = Stage::Signing;
+                flight.check = DeltaCheck::new(to.size, expect.size);
+                let id = self.flights.add(flight);
+                self.outboxes[side as usize].push(Request::Sign { id, path, expect });
+            }
+            _ => {
+                flight.stage = Stage::Reading;
+                flight.whole = true;
+                let id = self.apply(flight, step, Content::Incoming);
+                let read = Request::Read { id: read_id(id), path, expect: source, basis: None };
+                self.outboxes[side.other() as usize].push(read);
+            }
+        }
+    }
+
+    fn apply(&mut self, flight: Flight, transition: Transition, content: Content) -> RequestId {
+        let side = flight.side;
+        let id = self.flights.add(flight);
+        self.outboxes[side as usize].push(Request::Apply { id, transition, content });
+        id
+    }
+
+    /// Gives up what is read from a path that is no longer what it was.
+    pub(super) fn cancel_read(&mut self, side: Side, path: &RelPath) {
+        let Some(id) = self.flights.by_path.get(path).copied() else { return };
+        let unread = self
+            .flights
+            .get(id)
+            .is_some_and(|flight| flight.stage != Stage::Finishing && flight.reader() == side);
+        if unread && let Some(flight) = self.flights.land(id) {
+            self.give_up(id, &flight, None);
+        }
+    }
+
+    /// Tells those who work on an operation to stop. `gone` needs not be told.
+    pub(super) fn give_up(&mut self, id: RequestId, flight: &Flight, gone: Option<Side>) {
+        self.progress.bytes -= flight.check.written().min(self.progress.bytes);
+        let applier = flight.applier();
+        if gone != Some(applier) {
+            self.flights.cancel(applier, id);
+            if flight.stage != Stage::Signing {
+                self.outboxes[applier as usize].cancel(id);
+            }
+        }
+        let reader = flight.reader();
+        if flight.stage == Stage::Reading && gone != Some(reader) {
+            self.flights.cancel(reader, read_id(id));
+            self.outboxes[reader as usize].cancel(read_id(id));
+        }
+    }
+
+    /// Gives up everything that a side that is gone had a part in.
+    pub(super) fn drop_flights(&mut self, side: Side) {
+        let lost = |flight: &Flight| {
+            flight.applier() == side || (flight.stage != Stage::Finishing && flight.reader() == side)
+        };
+        let ids: Vec<_> =
+            self.flights.by_id.iter().filter(|(_, flight)| lost(flight)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(flight) = self.flights.land(id) else { continue };
+            self.give_up(id, &flight, Some(side));
+            if let Operation::Apply(step) = &flight.operation
+                && flight.agreed
+                && flight.side == side
+            {
+                self.unacknowledged.insert(step.path.clone(), (side, step.to.clone()));
+            }
+        }
+        self.flights.cancelled[side as usize].clear();
+    }
+}

@@ -1,0 +1,56 @@
+//! Requests on their way to one side: in order, but for the content of large files, which lets everything else pass.
+
+use std::collections::VecDeque;
+
+use crate::message::{Block, DeltaOp, Request, RequestId};
+
+/// Two queues: `first` is sent before anything of `bulk`.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    first: VecDeque<Request>,
+    bulk: VecDeque<Request>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, request: Request) {
+        self.first.push_back(request);
+    }
+
+    /// Adds content. The request it belongs to must have been pushed before.
+    pub(super) fn push_data(&mut self, id: RequestId, block: Block, bulk: bool) {
+        self.bytes += literal_bytes(&block);
+        let request = Request::Data { id, block };
+        if bulk { self.bulk.push_back(request) } else { self.first.push_back(request) }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Request> {
+        let request = self.first.pop_front().or_else(|| self.bulk.pop_front())?;
+        if let Request::Data { block, .. } = &request {
+            self.bytes -= literal_bytes(block);
+        }
+        Some(request)
+    }
+
+    /// Gives up a request: what was not sent of its content never is.
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        let bytes = &mut self.bytes;
+        self.bulk.retain(|request| match request {
+            Request::Data { id: of, block } if *of == id => {
+                *bytes -= literal_bytes(block);
+                false
+            }
+            _ => true,
+        });
+        self.first.push_back(Request::Cancel { id });
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn literal_bytes(block: &Block) -> usize {
+    let literal = |op: &DeltaOp| if let DeltaOp::Literal(bytes) = op { bytes.len() } else { 0 };
+    block.ops.iter().map(literal).sum()
+}

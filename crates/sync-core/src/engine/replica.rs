@@ -1,0 +1,162 @@
+//! What the engine knows of one side.
+
+use std::collections::BTreeSet;
+
+use crate::message::WatchMode;
+use crate::path::{RelPath, below, below_in};
+use crate::reconcile::Tree;
+use crate::snapshot::{Entry, Hash};
+
+/// How far a side is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum State {
+    /// Not connected, or its root can't be used.
+    #[default]
+    Away,
+    /// Asked to open its root.
+    Opening,
+    /// Open; the first scan is not complete.
+    Scanning,
+    /// Known.
+    Ready,
+}
+
+/// One side's picture and the state of the talk with it.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    state: State,
+    tree: Tree,
+    /// Every file of `tree` by content.
+    contents: BTreeSet<(Hash, RelPath)>,
+    /// What the scan under way has told.
+    scan: Option<Tree>,
+    pub(super) writable: bool,
+    pub(super) watching: Option<WatchMode>,
+}
+
+impl Replica {
+    pub(super) fn begin(&mut self) {
+        *self = Self { state: State::Opening, scan: Some(Tree::new()), ..Self::default() };
+    }
+
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn opened(&mut self, writable: bool) {
+        self.state = State::Scanning;
+        self.writable = writable;
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Begins a new scan, unless one is under way or the side is away.
+    pub(super) fn rescan(&mut self) -> bool {
+        let possible = matches!(self.state, State::Ready | State::Scanning) && self.scan.is_none();
+        if possible {
+            self.scan = Some(Tree::new());
+        }
+        possible
+    }
+
+    pub(super) fn is_scanning(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    pub(super) fn scan_failed(&mut self) {
+        self.scan = None;
+    }
+
+    /// Returns how many entries the larger of the picture and the scan under way has.
+    pub(super) fn len(&self) -> usize {
+        self.tree.len().max(self.scan.as_ref().map_or(0, Tree::len))
+    }
+
+    pub(super) fn scanned(&mut self, entries: impl IntoIterator<Item = (RelPath, Entry)>) {
+        self.scan.get_or_insert_default().extend(entries);
+    }
+
+    /// Ends the scan under way and returns what it found.
+    pub(super) fn scan_complete(&mut self) -> Tree {
+        self.scan.take().unwrap_or_default()
+    }
+
+    /// Takes the first scan as the picture.
+    pub(super) fn ready(&mut self, tree: Tree) {
+        self.state = State::Ready;
+        self.contents = tree.iter().filter_map(|(path, entry)| Some((hash(entry)?, path.clone()))).collect();
+        self.tree = tree;
+    }
+
+    /// Takes what stands at a path now into the picture. Returns the paths that are gone with it, which lay below.
+    pub(super) fn set(&mut self, path: &RelPath, entry: Option<&Entry>) -> Vec<RelPath> {
+        let mut gone = Vec::new();
+        if !matches!(entry, Some(Entry::Directory | Entry::Opaque(_))) {
+            gone.extend(below(&self.tree, path).map(|(path, _)| path.clone()));
+            if let Some(scan) = &mut self.scan {
+                let below: Vec<_> = below(scan, path).map(|(path, _)| path.clone()).collect();
+                for path in &below {
+                    scan.remove(path);
+                }
+            }
+        }
+        if let Some(scan) = &mut self.scan {
+            match entry {
+                Some(entry) => scan.insert(path.clone(), entry.clone()),
+                None => scan.remove(path),
+            };
+        }
+        for path in &gone {
+            self.put(path, None);
+        }
+        self.put(path, entry);
+        gone
+    }
+
+    fn put(&mut self, path: &RelPath, entry: Option<&Entry>) {
+        let old = match entry {
+            Some(entry) => self.tree.insert(path.clone(), entry.clone()),
+            None => self.tree.remove(path),
+        };
+        if let Some(hash) = old.as_ref().and_then(hash) {
+            self.contents.remove(&(hash, path.clone()));
+        }
+        if let Some(hash) = entry.and_then(hash) {
+            self.contents.insert((hash, path.clone()));
+        }
+    }
+
+    /// Returns the files that have this content.
+    pub(super) fn holders(&self, hash: Hash) -> impl Iterator<Item = &RelPath> {
+        // A path is never empty, so the first possible one is a single lowest byte.
+        let lowest = RelPath::new("\u{1}").ok();
+        let from = lowest.map(|path| (hash, path));
+        from.into_iter()
+            .flat_map(|from| self.contents.range(from..))
+            .take_while(move |(held, _)| *held == hash)
+            .map(|(_, path)| path)
+    }
+}
+
+fn hash(entry: &Entry) -> Option<Hash> {
+    match entry {
+        Entry::File(file) => Some(file.hash),
+        _ => None,
+    }
+}
+
+/// Moves everything in `set` at or below `path` to `into`.
+pub(super) fn take_from(set: &mut BTreeSet<RelPath>, path: &RelPath, into: &mut BTreeSet<RelPath>) {
+    let mut found: Vec<_> = below_in(set, path).cloned().collect();
+    found.extend(set.get(path).cloned());
+    for path in found {
+        set.remove(&path);
+        into.insert(path);
+    }
+}
