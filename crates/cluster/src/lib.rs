@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod embedded;
 pub mod error;
 pub mod kube;
 pub mod port;

@@ -1,0 +1,67 @@
+//! The kinds that the embedded cluster knows, and what differs between them.
+
+use crate::port::{self, Resource};
+
+/// `secrets`: read by pods, never by Towline.
+pub(super) const SECRETS: &Resource =
+    &Resource { group: "", version: "v1", kind: "Secret", plural: "secrets", namespaced: true };
+const SERVICE_ACCOUNTS: &Resource = &Resource {
+    group: "",
+    version: "v1",
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    namespaced: true,
+};
+const INGRESSES: &Resource = &Resource {
+    group: "networking.k8s.io",
+    version: "v1",
+    kind: "Ingress",
+    plural: "ingresses",
+    namespaced: true,
+};
+
+/// All kinds, those that own others first: a namespace is emptied in this order.
+pub(super) const ALL: &[&Resource] = &[
+    port::HORIZONTAL_POD_AUTOSCALERS,
+    port::DEPLOYMENTS,
+    port::STATEFUL_SETS,
+    port::REPLICA_SETS,
+    port::PODS,
+    port::SERVICES,
+    INGRESSES,
+    port::CONFIG_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    port::PERSISTENT_VOLUME_CLAIMS,
+    port::LEASES,
+    port::EVENTS,
+    port::NAMESPACES,
+    port::NODES,
+];
+
+/// Finds the kind that an object says it is.
+pub(super) fn of_manifest(api_version: &str, kind: &str) -> Option<&'static Resource> {
+    ALL.iter().find(|resource| resource.kind == kind && resource.api_version() == api_version).copied()
+}
+
+/// Tells whether the kind's `status` is written apart, so that other writes leave it alone.
+pub(super) fn has_status(resource: &Resource) -> bool {
+    matches!(
+        resource.kind,
+        "Deployment"
+            | "ReplicaSet"
+            | "StatefulSet"
+            | "Pod"
+            | "Service"
+            | "Ingress"
+            | "PersistentVolumeClaim"
+            | "Namespace"
+            | "Node"
+            | "HorizontalPodAutoscaler"
+    )
+}
+
+/// Tells whether the kind counts the changes of its `spec` in `metadata.generation`.
+pub(super) fn has_generation(resource: &Resource) -> bool {
+    matches!(resource.kind, "Deployment" | "ReplicaSet" | "StatefulSet" | "Ingress")
+}

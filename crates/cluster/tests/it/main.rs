@@ -1,0 +1,5 @@
+//! The cluster adapters, each from outside.
+
+#[cfg(target_os = "linux")]
+mod embedded;
+mod kube;
