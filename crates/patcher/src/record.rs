@@ -208,6 +208,25 @@ impl Record {
         self.phase = Phase::Scaling;
     }
 
+    /// Takes up who owns our zero beside us: appliers that apply whatever number is live (Argo CD does, where
+    /// replicas are ignored). Scaling up again takes it from them too. Tells whether there was anything to take
+    /// up; then this is to be stored before [`crate::restore`]'s patch is sent.
+    pub fn join_owners(&mut self, original: &Value) -> bool {
+        let live = field_owners::of_replicas(original);
+        if !self.parked || replicas(original) != 0 || !live.iter().any(Owner::is_towline) {
+            return false;
+        }
+        let before = self.owners.clone();
+        for owner in live.into_iter().filter(|owner| !owner.is_towline()) {
+            match self.owners.iter_mut().find(|known| known.is(&owner)) {
+                Some(known) => *known = owner,
+                None => self.owners.push(owner),
+            }
+        }
+        self.bound_owners();
+        self.owners != before
+    }
+
     /// Tells whether the original may be scaled down again at `now` (seconds since 1970): at most three times in ten
     /// minutes, since nobody wins a fight with a controller.
     pub fn may_re_park(&self, now: i64) -> bool {

@@ -73,15 +73,15 @@ pub fn restore(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)
 /// Returns the JSON patch that gives the ownership of `spec.replicas` back to those who had it, if there is anything
 /// to give. A failure of it is worth a warning, not more.
 ///
-/// Nothing is given while the original is still parked, or once somebody else owns the field: that is a decision.
+/// Nothing is given while the original is still parked, or once somebody else has taken the field: that is a decision.
 /// What the server checks is the version that was read.
 pub fn give_back(original: &Value, record: &Record) -> Option<Value> {
     whose(Some(original), record).ok()?;
     let live = replicas(original);
     let now = field_owners::of_replicas(original);
     let ours = now.iter().any(Owner::is_towline);
-    let known =
-        now.iter().all(|owner| owner.is_towline() || record.owners.iter().any(|other| other.is(owner)));
+    // Beside us there are only appliers that agree; without us, whoever is not in the record has decided.
+    let known = ours || now.iter().all(|owner| record.owners.iter().any(|other| other.is(owner)));
     // A field that we own and that is not 0 has the value that `restore` gave it, be it bounded by an autoscaler.
     let restored = live == record.replicas || ours && live != 0;
     if !record.parked || is_deleting(original) || !known || !restored {

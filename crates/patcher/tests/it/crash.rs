@@ -125,6 +125,7 @@ fn others_write_before_every_call() {
         Foreign::Scale,
         Foreign::ScaleSubresource,
         Foreign::Sync,
+        Foreign::SyncLive,
         Foreign::Recreate,
     ];
     for (history, down_first) in histories() {
@@ -174,6 +175,7 @@ fn any_foreign() -> impl Strategy<Value = Foreign> {
         2 => Just(Foreign::Scale),
         2 => Just(Foreign::ScaleSubresource),
         3 => Just(Foreign::Sync),
+        2 => Just(Foreign::SyncLive),
         1 => Just(Foreign::Recreate),
     ]
 }

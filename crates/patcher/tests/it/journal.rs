@@ -223,6 +223,27 @@ fn ownership_is_given_back_after_an_autoscaler_bounded_the_number() {
 }
 
 #[test]
+fn ownership_is_not_given_over_a_decision() {
+    let record = parked();
+    let mut original = realistic();
+    original["metadata"]["managedFields"][0]["fieldsV1"] = json!({"f:spec": {"f:template": {}}});
+    let mut theirs = realistic()["metadata"]["managedFields"][0].clone();
+    theirs["manager"] = json!("kubectl");
+    theirs["fieldsV1"] = json!({"f:spec": {"f:replicas": {}}});
+    original["metadata"]["managedFields"].as_array_mut().unwrap().push(theirs);
+    assert_eq!(give_back(&original, &record), None, "they set the same number, but they did");
+}
+
+#[test]
+fn we_are_never_an_owner_to_give_back_to() {
+    let mut original = realistic();
+    original["metadata"]["managedFields"][0]["manager"] = json!("towline");
+    let mut record = record();
+    record.observe(&original);
+    assert_eq!(record.owners, [], "an earlier session could not give it back");
+}
+
+#[test]
 fn three_times_in_ten_minutes() {
     let mut record = parked();
     let now = 1_700_000_000;

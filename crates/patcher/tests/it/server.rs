@@ -138,21 +138,24 @@ impl Server {
         let changed: BTreeSet<Field> =
             wanted.iter().filter(|field| before.get(*field) != after.get(*field)).cloned().collect();
         let mut owners = load_owners(&live);
-        let mut moved = !changed.is_empty();
+        // An apply that changes no value changes owners without a new time.
+        let moved = !changed.is_empty();
         for owner in &mut owners {
             if !owner.is(manager, "Apply", "") {
                 owner.fields.retain(|field| !changed.contains(field));
             }
         }
-        match owners.iter_mut().find(|owner| owner.is(manager, "Apply", "")) {
-            Some(owner) => {
-                moved |= owner.fields != wanted;
-                owner.fields = wanted;
-                if moved {
-                    owner.time = time(self.clock);
-                }
+        if let Some(owner) = owners.iter_mut().find(|owner| owner.is(manager, "Apply", "")) {
+            owner.fields = wanted;
+            if moved {
+                owner.time = time(self.clock);
             }
-            None => owners.push(self.owner(manager, "Apply", "", wanted)),
+        } else {
+            let mut owner = self.owner(manager, "Apply", "", wanted);
+            if !moved {
+                owner.time.clear();
+            }
+            owners.push(owner);
         }
         store_owners(&mut object, owners);
         Ok(self.commit(&live, object))
@@ -286,8 +289,11 @@ fn store_owners(object: &mut Value, mut owners: Vec<Owned>) {
             }
             let mut entry = json!({
                 "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": tree,
-                "manager": owner.manager, "operation": owner.operation, "time": owner.time,
+                "manager": owner.manager, "operation": owner.operation,
             });
+            if !owner.time.is_empty() {
+                entry["time"] = json!(owner.time);
+            }
             if !owner.subresource.is_empty() {
                 entry["subresource"] = json!(owner.subresource);
             }

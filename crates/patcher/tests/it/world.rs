@@ -37,12 +37,13 @@ pub(crate) enum Foreign {
     Scale,
     ScaleSubresource,
     Sync,
+    SyncLive,
     Recreate,
 }
 
 impl Foreign {
     pub(crate) fn touches_replicas(self) -> bool {
-        matches!(self, Self::Scale | Self::ScaleSubresource | Self::Sync)
+        matches!(self, Self::Scale | Self::ScaleSubresource | Self::Sync | Self::SyncLive)
     }
 
     fn run(self, server: &mut Server, history: History, number: u64) {
@@ -77,6 +78,12 @@ impl Foreign {
             }
             Self::Sync => {
                 server.apply("argocd", name, &config(history)).unwrap();
+            }
+            // As Argo CD does where replicas are ignored and the ignored is respected.
+            Self::SyncLive => {
+                let mut config = config(history);
+                config["spec"]["replicas"] = live["spec"]["replicas"].clone();
+                server.apply("argocd", name, &config).unwrap();
             }
             Self::Recreate => {
                 let uid = live["metadata"]["uid"].as_str().unwrap().to_owned();
@@ -254,11 +261,11 @@ impl World {
         let mut record = hold(&found).unwrap().record;
         record.phase = Phase::Restoring;
         let taken = rewrite(&take_over(&found, "bob@desk", "t1", 60), &record);
-        self.call(|server| server.replace(FIELD_MANAGER, &taken))?.unwrap();
+        let taken = self.call(|server| server.replace(FIELD_MANAGER, &taken))?.unwrap();
         if record.down_first.is_some() {
             self.delete_clone(&record)?;
         }
-        self.restore(&record)?;
+        self.restore(taken, &mut record)?;
         if record.down_first.is_none() {
             self.delete_clone(&record)?;
         }
@@ -268,9 +275,12 @@ impl World {
         Ok(Some(differences))
     }
 
-    fn restore(&mut self, record: &Record) -> Result<(), Crash> {
+    fn restore(&mut self, mut held: Value, record: &mut Record) -> Result<(), Crash> {
         loop {
             let original = self.original()?;
+            if original.as_ref().is_some_and(|original| record.join_owners(original)) {
+                held = self.call(|server| server.replace(FIELD_MANAGER, &rewrite(&held, record)))?.unwrap();
+            }
             match restore(original.as_ref(), record, None) {
                 Restore::Scale(patch) => {
                     if self.call(|server| server.merge(FIELD_MANAGER, "Deployment", "web", &patch))?.is_ok() {
