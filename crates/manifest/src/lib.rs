@@ -40,6 +40,7 @@ pub mod dotenv;
 mod expand;
 mod manifest;
 mod node;
+mod objects;
 mod paths;
 mod problem;
 mod quantity;
@@ -58,6 +59,7 @@ pub use self::{
     expand::{ExpandError, Expanded, Lookup, Outcome, Reference, expand},
     manifest::{Context, Manifest, Parsed, Source, UnknownDev, parse},
     node::{Entry, Node, Scalar, Value},
+    objects::objects,
     paths::{candidates, project_root, resolve_local, stignore_places},
     problem::{Problem, Problems, Severity, SourceText, Span},
     suggest::nearest,

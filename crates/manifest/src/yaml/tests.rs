@@ -55,6 +55,22 @@ fn all_repeated_keys_are_found_each_at_its_second_place() {
     assert_eq!(node.unwrap().field("a").unwrap().to_json(), serde_json::json!(1), "the first one stays");
 }
 
+#[test]
+fn depth_is_bounded_also_through_aliases() {
+    let nested = |depth: usize, inner: &str| "[".repeat(depth) + inner + &"]".repeat(depth);
+    let of = |outer: usize, inner: usize| {
+        let (node, faults) = read(&format!("a: &a {}\nb: {}\n", nested(inner, "x"), nested(outer, "*a")));
+        assert_eq!(node.is_none(), !faults.is_empty());
+        faults.into_iter().map(|fault| fault.message).next()
+    };
+    let refused = Some(format!("this is nested more than {MAX_DEPTH} levels deep"));
+    // The mapping itself is one level.
+    assert_eq!(of(15, 16), None);
+    assert_eq!(of(16, 16), refused);
+    assert_eq!(of(0, 31), None);
+    assert_eq!(of(0, 32), refused);
+}
+
 /// A document of everything that a manifest may hold, in one of several styles.
 fn document() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
