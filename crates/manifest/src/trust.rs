@@ -58,7 +58,7 @@ pub fn is_sensitive(name: &str) -> bool {
 }
 
 /// Returns what a dev service would be allowed that its workload may not be: a sentence each, for the
-/// plan. They are part of [`hash`], so a change of them asks again.
+/// plan. They are part of the trust hash, so a change of them asks again.
 pub fn privileges(dev: &Dev) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut say = |applies: bool, sentence: String| {
