@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     /// Sends as much as allowed over a path of this rate and delay for a while; returns the bound in the end.
-    fn settle(bytes_per_second: u64, delay: Duration, max: u64) -> u64 {
+    fn settle(bytes_per_second: u32, delay: Duration, max: u64) -> u64 {
         let start = Instant::now();
         let mut in_flight = InFlight::new(max);
         in_flight.measured(delay);
@@ -190,7 +190,7 @@ mod tests {
         for _ in 0..20_000 {
             while in_flight.has_room() {
                 in_flight.sent(now, 16 * 1024);
-                idle_from = idle_from.max(now) + Duration::from_secs(16 * 1024) / bytes_per_second as u32;
+                idle_from = idle_from.max(now) + Duration::from_secs(16 * 1024) / bytes_per_second;
                 under_way.push_back((idle_from + delay, in_flight.sent));
             }
             in_flight.held_back();

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex,
+};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use towline_link::{Priority, ResetReason};
@@ -249,4 +251,17 @@ async fn small_frames_travel_in_one_write() {
     }
     let count = writes.load(Ordering::Relaxed) - before;
     assert!(count <= 2, "{count} writes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_buffers_is_flushed() {
+    let (client, agent) = duplex(MIB);
+    let (client, mut agent) = connect_over(BufStream::new(client), BufStream::new(agent)).await;
+    let mut drivers = JoinSet::new();
+    drivers.spawn(client.driver.run());
+    drivers.spawn(agent.driver.run());
+    let mut channel = client.link.open("", Priority::Normal).await.unwrap();
+    channel.write_all(b"small").await.unwrap();
+    let (_, mut accepted) = agent.incoming.accept().await.unwrap();
+    accepted.read_exact(&mut [0; 5]).await.unwrap();
 }

@@ -115,6 +115,22 @@ fn a_stalled_reader_stops_its_own_channel_only() {
 }
 
 #[test]
+fn all_windows_together_keep_to_the_budget() {
+    let config = Config { receive_budget: 3 * 1024 * 1024, ..Config::default() };
+    let mut pair = Pair::connected(&config);
+    pair.agent.is_reading = false;
+    let held: Vec<_> = (0..5)
+        .map(|_| {
+            let channel = pair.client.mux.open(b"", Priority::Bulk).unwrap();
+            pump(&mut pair, channel, 100);
+            pair.agent.seen(channel).bytes.len()
+        })
+        .collect();
+    let (window, initial) = (1024 * 1024, 64 * 1024);
+    assert_eq!(held, [window, window, window, initial, initial]);
+}
+
+#[test]
 fn an_interactive_frame_overtakes_everything_that_waits() {
     let mut pair = Pair::connected(&Config::default());
     let bulk: Vec<_> = (0..10).map(|_| pair.client.mux.open(b"", Priority::Bulk).unwrap()).collect();
