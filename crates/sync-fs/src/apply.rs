@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(
             file_mode(executable, old, umask).as_raw_mode(),
             expected,
-            "{executable} {old:o?} {umask:o}"
+            "{executable} {old:?} {umask:o}"
         );
     }
 

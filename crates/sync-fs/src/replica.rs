@@ -31,7 +31,7 @@ const POLL_SHARE: u32 = 20;
 /// Dropping it stops and joins its threads, which waits for a reply that is being delivered.
 #[derive(Debug)]
 pub struct Replica {
-    inbox: Arc<Inbox>,
+    pub(crate) inbox: Arc<Inbox>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -198,15 +198,10 @@ impl Worker {
     }
 
     fn open(&mut self, open: towline_sync_core::message::Open) {
-        #[cfg_attr(not(test), expect(unused_mut, reason = "tests configure it"))]
-        let (mut workspace, info) = match Workspace::open(self.options.clone(), open) {
+        let (workspace, info) = match Workspace::open(self.options.clone(), open) {
             Ok(opened) => opened,
             Err(failure) => return self.reply(Reply::OpenFailed(failure)),
         };
-        #[cfg(test)]
-        if let Some(configure) = &mut self.configure {
-            configure(&mut workspace);
-        }
         let mut session = Session {
             workspace,
             no_events: None,
@@ -220,6 +215,10 @@ impl Worker {
         match session.start_watcher(&self.inbox) {
             Ok(watcher) => session._watcher = Some(watcher),
             Err(reason) => session.no_events = Some(reason),
+        }
+        #[cfg(test)]
+        if let Some(configure) = &mut self.configure {
+            configure(&mut session.workspace);
         }
         self.session = Some(session);
         self.reply(Reply::Opened(info));

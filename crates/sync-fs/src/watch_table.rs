@@ -35,6 +35,8 @@ struct State {
     watches: BTreeMap<RelPath, i32>,
     /// Why the last walk could not watch everything.
     trouble: Option<String>,
+    #[cfg(test)]
+    full: bool,
 }
 
 impl WatchTable {
@@ -66,7 +68,10 @@ impl WatchTable {
         let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
         // Held across the call: an event of the new watch is looked up only when the watch is in the table.
         let mut state = self.lock();
-        match add_watch(&self.inotify, link, flags) {
+        let added = add_watch(&self.inotify, link, flags);
+        #[cfg(test)]
+        let added = if state.full { Err(Errno::NOSPC) } else { added };
+        match added {
             Ok(watch) => {
                 if let Some(Some(old)) = state.folders.insert(watch, path.cloned())
                     && state.watches.get(&old) == Some(&watch)
@@ -126,6 +131,12 @@ impl WatchTable {
     /// Forgets why: a walk of everything begins, and tries again.
     pub(crate) fn clear_trouble(&self) {
         self.lock().trouble = None;
+    }
+
+    /// Ends all watches and lets none be added, as a full table of the kernel does.
+    #[cfg(test)]
+    pub(crate) fn pretend_full(&self) {
+        self.lock().full = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
