@@ -175,16 +175,14 @@ async fn carry(spawned: Spawned, input_rx: mpsc::Receiver<ProcessInput>, shared:
     let Spawned { mut process, input, output, error, terminal } = spawned;
     let leader = process.clone();
     let feeding = feed(input, input_rx, &leader, terminal);
-    let (shared_ref, keep_ref) = (&*shared, &keep);
+    let drain_of = |fd, stream| drain(fd, stream, leader.clone(), &shared, &keep);
     let reading = async {
-        tokio::join!(
-            drain(&output, Stream::Output, process.clone(), shared_ref, keep_ref),
-            async {
-                if let Some(error) = &error {
-                    drain(error, Stream::Error, process.clone(), shared_ref, keep_ref).await;
-                }
+        let errors = async {
+            if let Some(error) = &error {
+                drain_of(error, Stream::Error).await;
             }
-        );
+        };
+        tokio::join!(drain_of(&output, Stream::Output), errors);
     };
     tokio::pin!(feeding, reading);
     let mut fed = false;

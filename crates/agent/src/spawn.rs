@@ -123,6 +123,7 @@ fn pid(id: u32) -> io::Result<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
 }
 
+#[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned, so it lives as long as its registration")]
 fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = fcntl_getfl(fd.as_fd())?;
     fcntl_setfl(fd.as_fd(), flags | OFlags::NONBLOCK)?;

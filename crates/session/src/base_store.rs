@@ -18,7 +18,7 @@ const COMPACT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One folder's base on disk. Holds the folder's lock as long as it lives.
 #[derive(Debug)]
-pub struct BaseStore {
+pub(crate) struct BaseStore {
     folder: PathBuf,
     journal: File,
     journal_bytes: u64,
@@ -28,7 +28,7 @@ pub struct BaseStore {
 
 impl BaseStore {
     /// Opens the store in `folder`, creating it with mode 0700, and locks it for this process.
-    pub fn open(folder: &Path, synced: &Path) -> Result<Self, SessionError> {
+    pub(crate) fn open(folder: &Path, synced: &Path) -> Result<Self, SessionError> {
         let local = |what, path: &Path| {
             let path = path.to_owned();
             move |source| SessionError::Local { what, path, source }
@@ -52,12 +52,12 @@ impl BaseStore {
     }
 
     /// Returns the base as it stands.
-    pub fn base(&self) -> &Base {
+    pub(crate) fn base(&self) -> &Base {
         &self.base
     }
 
     /// Adds what both sides now agree on.
-    pub fn append(&mut self, delta: &BaseDelta) -> io::Result<()> {
+    pub(crate) fn append(&mut self, delta: &BaseDelta) -> io::Result<()> {
         self.base.apply(delta);
         let bytes = record::encode_delta(delta);
         self.journal.write_all(&bytes)?;

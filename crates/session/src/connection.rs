@@ -1,11 +1,13 @@
 //! One stream to the agent: opened by exec, spoken over `link`, alive until it breaks.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use towline_cluster::port::ExecStream;
-use towline_link::{Channel, Connection, Link, LinkOptions, MessageReader, MessageWriter, Priority};
+use towline_link::message::{MessageReader, MessageWriter};
+use towline_link::{Channel, Config, Connection, Hello, Link, LinkOptions, Priority, Role};
 use towline_protocol::{
     AGENT_PATH, AgentStatus, ChannelRequest, ControlReply, ControlRequest, RUN_MOUNT, decode, encode,
 };
@@ -113,7 +115,8 @@ async fn establish(context: &Context, pod: &str, container: &str) -> Result<(Con
         .await
         .map_err(|error| error.to_string())?;
     let mut words: Words = Box::pin(first_words(stderr));
-    let options = LinkOptions::laptop(env!("CARGO_PKG_VERSION"));
+    let hello = Hello { program: [0; 32], version: env!("CARGO_PKG_VERSION").to_owned(), nonce: nonce() };
+    let options = LinkOptions { hello, role: Role::Client, config: Config::default() };
     match tokio::time::timeout(HANDSHAKE, towline_link::establish(stdout, stdin, options)).await {
         Ok(Ok(connection)) => Ok((connection, words)),
         Ok(Err(error)) => {
@@ -144,6 +147,15 @@ pub(crate) async fn ask(link: &Link, question: &ControlRequest) -> Result<Contro
         Ok(None) => Err("the agent gave no answer".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Makes random bytes; they tell links apart and are no secret.
+fn nonce() -> [u8; 16] {
+    let mut nonce = [0; 16];
+    for half in nonce.chunks_exact_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    nonce
 }
 
 /// Reads what a start that fails says, and goes on reading so that nothing fills up.

@@ -6,7 +6,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use towline_link::{Channel, Link, Priority};
+use towline_link::{Channel, Link, Priority, ResetReason};
 use towline_protocol::{ChannelRequest, encode};
 
 use crate::error::SessionError;
@@ -82,8 +82,8 @@ async fn carry(
     match copy_bidirectional(&mut socket, &mut channel).await {
         Ok(_) => Ok(()),
         // What the agent says of a dial that failed; a client that went away is no news.
-        Err(error) => match towline_link::reset_reason(&error) {
-            Some(reason) => Err(reason.to_owned()),
+        Err(error) => match ResetReason::of(&error) {
+            Some(reason) => Err(reason.0.clone()),
             None => Ok(()),
         },
     }

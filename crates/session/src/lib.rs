@@ -14,6 +14,7 @@ pub mod context;
 pub mod down;
 pub mod error;
 pub mod event;
+pub mod exec;
 mod folder;
 mod forward;
 pub mod journal;
@@ -26,6 +27,7 @@ mod process;
 pub mod request;
 pub mod rights;
 pub mod state_file;
+pub mod translate;
 pub mod up;
 
 pub use context::{AgentSource, Context};

@@ -82,7 +82,7 @@ enum News {
 impl Live {
     /// Runs until the session is over. Returns how it ended, and whether what it wrote is to be undone.
     pub(crate) async fn run(
-        mut self,
+        self,
         folders: Vec<folder::Syncer>,
         ports: Vec<(crate::request::Forward, tokio::net::TcpListener)>,
         outlets: Outlets,
@@ -335,7 +335,7 @@ impl Actor {
                 let plan = &self.live.request.plan;
                 let spec = ProcessSpec {
                     argv: self.live.request.command.clone(),
-                    environment: Vec::new(),
+                    environment: self.live.request.process_environment.clone(),
                     workdir: plan.workdir.clone(),
                     terminal: self.live.size,
                 };

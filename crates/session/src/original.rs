@@ -15,7 +15,7 @@ const ATTEMPTS: usize = 20;
 
 /// What became of a scale-down.
 #[derive(Debug)]
-pub enum Parked {
+pub(crate) enum Parked {
     /// The original has no replicas, by us.
     Done,
     /// The Lease is not ours any more; nothing was written.
@@ -25,13 +25,13 @@ pub enum Parked {
 }
 
 /// Names the original of a record.
-pub fn object(context: &Context, record: &Record) -> Object {
+pub(crate) fn object(context: &Context, record: &Record) -> Object {
     Object::new(DEPLOYMENTS, &context.namespace, &record.name)
 }
 
 /// Scales the original down: read, journal what was read, then write on condition that nothing changed in between,
 /// so that the journal is true for the write that succeeds.
-pub async fn park(context: &Context, journal: &mut Journal) -> Result<Parked, ClusterError> {
+pub(crate) async fn park(context: &Context, journal: &mut Journal) -> Result<Parked, ClusterError> {
     let object = object(context, &journal.record);
     for attempt in 1.. {
         let original = match context.cluster.get(&object).await {
@@ -61,7 +61,7 @@ pub async fn park(context: &Context, journal: &mut Journal) -> Result<Parked, Cl
 }
 
 /// Waits until the original has no pods left; its volumes and ports are free then.
-pub async fn wait_until_gone(context: &Context, original: &Value, session: &str) -> Result<(), ClusterError> {
+pub(crate) async fn wait_until_gone(context: &Context, original: &Value, session: &str) -> Result<(), ClusterError> {
     use futures::StreamExt;
     let labels: Vec<(String, String)> = original
         .pointer("/spec/selector/matchLabels")
@@ -104,7 +104,7 @@ pub async fn wait_until_gone(context: &Context, original: &Value, session: &str)
 ///
 /// Such a write is valid only for the version it was made for, so a new version is all it takes: an annotation that
 /// comes and goes. It is removed even if we die in between, since the Lease goes last and leads here again.
-pub async fn fence(context: &Context, record: &Record) -> Result<(), ClusterError> {
+pub(crate) async fn fence(context: &Context, record: &Record) -> Result<(), ClusterError> {
     let object = object(context, record);
     for value in [json!(record.session), Value::Null] {
         let patch = json!({"metadata": {"annotations": {FENCE_ANNOTATION: value}}});
@@ -118,7 +118,7 @@ pub async fn fence(context: &Context, record: &Record) -> Result<(), ClusterErro
 
 /// Brings the original's replicas back, if they are still our zero, and gives the field back to those who owned it.
 /// Returns the original as it stands after that, and what was done in words.
-pub async fn restore(context: &Context, record: &Record) -> Result<(Option<Value>, String), ClusterError> {
+pub(crate) async fn restore(context: &Context, record: &Record) -> Result<(Option<Value>, String), ClusterError> {
     let object = object(context, record);
     let hpa = autoscaler_range(context, record).await;
     let mut said = String::new();
@@ -180,7 +180,7 @@ async fn give_back(
 }
 
 /// Returns the range of an autoscaler that targets the original; none where it can't be read.
-pub async fn autoscaler_range(context: &Context, record: &Record) -> Option<(i64, i64)> {
+pub(crate) async fn autoscaler_range(context: &Context, record: &Record) -> Option<(i64, i64)> {
     let list = context
         .cluster
         .list(HORIZONTAL_POD_AUTOSCALERS, Some(&context.namespace), &Selection::default())

@@ -168,7 +168,7 @@ async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionEr
                 Err(SessionError::WorkloadMissing {
                     wanted: name.clone(),
                     namespace: namespace.to_owned(),
-                    nearest: towline_manifest::nearest_first(name, names),
+                    nearest: nearest_first(name, names),
                 })
             }
             other => Ok(other?),
@@ -292,6 +292,13 @@ async fn dry_run(
     let park = Patch::Merge(towline_patcher::park(original));
     context.cluster.patch(&crate::original::object(context, record), &park, &options).await?;
     Ok(())
+}
+
+/// Puts the name that was most likely meant first.
+fn nearest_first(wanted: &str, mut names: Vec<String>) -> Vec<String> {
+    let meant = towline_manifest::nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned);
+    names.sort_by_key(|name| (Some(name) != meant.as_ref(), name.clone()));
+    names
 }
 
 /// Fails when admission took away or changed what we set.

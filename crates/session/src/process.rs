@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
-use towline_link::{Link, MessageReader, MessageWriter, Priority};
+use towline_link::message::{MessageReader, MessageWriter};
+use towline_link::{Link, Priority};
 use towline_protocol::{
     ChannelRequest, ControlReply, ControlRequest, ExitStatus, ProcessInput, ProcessOutput, ProcessSpec, Started,
     TerminalSize, encode,

@@ -19,6 +19,8 @@ pub struct UpRequest {
     pub folders: Vec<Folder>,
     /// The command that runs in the dev container once the folders are in sync.
     pub command: Vec<String>,
+    /// Variables for the command alone, like the user's `TERM`.
+    pub process_environment: Vec<(String, String)>,
     /// Ports of this machine that lead into the cluster.
     pub forwards: Vec<Forward>,
     /// Ports of the pod that lead to this machine.

@@ -1,0 +1,55 @@
+//! One file for each verb.
+
+mod completion;
+mod down;
+mod exec;
+mod logs;
+mod sessions;
+mod status;
+mod up;
+mod up_detached;
+mod validate;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Verb};
+use crate::diagnose::Failure;
+use crate::env_vars;
+use crate::exit_code;
+use crate::ui::Ui;
+
+/// What a verb leaves: the process's exit code, or why not.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// Reads the command line, does what it says and returns the exit code.
+pub(crate) async fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone wants no help.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit_code::OK,
+                _ => exit_code::USAGE,
+            };
+        }
+    };
+    let filter = env_vars::text(env_vars::RUST_LOG).map_or_else(|| EnvFilter::new("error"), EnvFilter::new);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let mut ui = Ui::new(cli.global.output);
+    let outcome = match &cli.verb {
+        Verb::Up(args) => up::run(&mut ui, &cli.global, args).await,
+        Verb::Down(args) => down::run(&mut ui, &cli.global, args).await,
+        Verb::Status(args) => status::run(&mut ui, &cli.global, args).await,
+        Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
+        Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
+        Verb::Validate(_) => validate::run(&mut ui, &cli.global),
+        Verb::Completion(args) => Ok(completion::run(args)),
+    };
+    outcome.unwrap_or_else(|failure| {
+        ui.failure(&failure);
+        failure.code
+    })
+}

@@ -1,0 +1,92 @@
+//! `towline down`.
+
+use serde_json::json;
+use towline_session::{SessionError, down, event::EVENT_VERSION};
+
+use super::{Outcome, sessions};
+use crate::args::{Down, Global};
+use crate::diagnose::Failure;
+use crate::exit_code;
+use crate::place;
+use crate::project::Project;
+use crate::ui::Ui;
+
+/// Ends the sessions that are meant and says how exactly each original was restored.
+pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
+    let context = place::connect(ui, global).await?;
+    let found = if args.all {
+        sessions::matching(&context, None).await?
+    } else {
+        let mut name = args.name.clone();
+        // The manifest only narrows the choice down; without one the record in the cluster is enough.
+        if name.is_none()
+            && let Ok(project) = Project::open(global)
+            && let Some(manifest) = &project.parsed.manifest
+            && manifest.dev.len() == 1
+        {
+            let only = manifest.dev.keys().next().cloned();
+            name = only.filter(|_| !project.example);
+        }
+        let found = match sessions::matching(&context, name.as_deref()).await? {
+            found if found.is_empty() && args.name.is_none() => sessions::matching(&context, None).await?,
+            found => found,
+        };
+        if found.len() > 1 {
+            sessions::one(&context, name.as_deref()).await?;
+        }
+        found
+    };
+    if found.is_empty() {
+        if args.all {
+            ui.say(&format!("nothing is in dev mode in namespace {}", context.namespace));
+            return Ok(exit_code::OK);
+        }
+        let what = args.name.clone().unwrap_or_else(|| "nothing".to_owned());
+        return Err(SessionError::NotHeld { what, namespace: context.namespace.clone() }.into());
+    }
+    let mut code = exit_code::OK;
+    for (lease, held) in found {
+        ui.phase(&format!("restoring {} {}", held.record.kind, held.record.name));
+        let mut force = args.force;
+        let restored = loop {
+            match down::down(&context, &lease, force, &mut |event| ui.event(&event)).await {
+                Err(error @ SessionError::Held { alive: true, .. }) if !force => {
+                    match ui.confirm(&format!("{error}."), &[], "end their session")? {
+                        Some(true) => force = true,
+                        Some(false) => return Err(Failure::new("nothing was changed")),
+                        None => return Err(Failure::from(error).hint("without a terminal: --force")),
+                    }
+                }
+                other => break other?,
+            }
+        };
+        ui.phase_done();
+        if ui.is_json() {
+            let differences: Vec<_> = restored
+                .differences
+                .iter()
+                .map(|difference| {
+                    json!({"path": difference.path, "want": difference.want, "found": difference.found,
+                           "owner": difference.owner})
+                })
+                .collect();
+            ui.json(&json!({
+                "version": EVENT_VERSION, "kind": "restored", "workload": restored.workload, "said": restored.said,
+                "exact": restored.differences.is_empty(), "differences": differences,
+            }));
+        } else if restored.differences.is_empty() {
+            ui.say(&format!("{} {}; restored exactly", restored.workload, restored.said));
+        } else {
+            ui.say(&format!("{} {}; what others changed stays:", restored.workload, restored.said));
+            for difference in &restored.differences {
+                let value = |value: &Option<serde_json::Value>| value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+                let owner = difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
+                ui.say(&format!("  {} was {}, is {}{owner}", difference.path, value(&difference.want), value(&difference.found)));
+            }
+        }
+        if !restored.differences.is_empty() && restored.differences.iter().any(|difference| difference.owner.is_none()) {
+            code = exit_code::REFUSED;
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,112 @@
+//! One place that turns every library's error into words, hints and an exit code.
+
+use towline_cluster::ClusterError;
+use towline_session::{SessionError, rights};
+
+use crate::exit_code;
+
+/// What the user is told when something can't be done.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What went wrong: lower case, no final stop.
+    pub(crate) message: String,
+    /// What to do, a line each.
+    pub(crate) hints: Vec<String>,
+    /// More to read, as it is: a Role, an excerpt.
+    pub(crate) detail: Option<String>,
+    /// The process's exit code.
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    /// The user's input or the cluster said no.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new(), detail: None, code: exit_code::REFUSED }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Changes the exit code.
+    #[must_use]
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            ClusterError::Unauthorized { .. } => {
+                failure.hint("log in again, or choose another context: --context NAME")
+            }
+            ClusterError::Unreachable { .. } => {
+                failure.hint("is the cluster up, and this machine on its network? try: kubectl cluster-info")
+            }
+            ClusterError::Config { .. } => failure.hint("see which contexts there are: kubectl config get-contexts"),
+            ClusterError::Forbidden { message, .. } if message.contains("PodSecurity") => failure.hint(
+                "the namespace enforces Pod Security: set what it asks for in the manifest's securityContext",
+            ),
+            ClusterError::Forbidden { message, .. } if message.contains("quota") => {
+                failure.hint("lower the manifest's resources, or free some: kubectl describe resourcequota")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            SessionError::Cluster(error) => error.into(),
+            SessionError::WorkloadMissing { nearest, namespace, .. } => match nearest.as_slice() {
+                [] => failure.hint(format!("there is no Deployment in namespace {namespace}: choose one with -n")),
+                [first, ..] => failure
+                    .hint(format!("did you mean {first}? there is: {}", nearest.join(", ")))
+                    .hint("name it in the manifest: the key below dev, or its selector"),
+            },
+            SessionError::WorkloadAmbiguous { .. } => failure.hint("add labels to the manifest's selector"),
+            SessionError::Refused { hint, .. } => failure.hint(hint),
+            SessionError::RightsMissing { namespace, .. } => {
+                let mut failure = failure
+                    .hint("ask for this Role and a RoleBinding to you; it needs no right on Secrets")
+                    .hint(format!("see what you may: kubectl auth can-i --list -n {namespace}"));
+                failure.detail = Some(rights::role(&namespace));
+                failure
+            }
+            SessionError::Held { alive, .. } => {
+                let failure = if alive { failure } else { failure.hint("its holder has not been heard of lately") };
+                failure
+                    .hint("ask them, or take over: towline up --takeover")
+                    .hint("or end their session: towline down --force")
+            }
+            SessionError::NotHeld { .. } => failure.hint("see who develops on what: towline status"),
+            SessionError::Drifted { .. } => {
+                failure.hint("a webhook or policy of the cluster changes pods: ask its administrators")
+            }
+            SessionError::PortInUse { port } => failure
+                .hint(format!("find out by whom: ss -ltnp 'sport = :{port}'"))
+                .hint("or choose another local port in the manifest's forward"),
+            SessionError::FolderBusy { .. } => failure.hint("end that session first: towline status"),
+            SessionError::Record { .. } => failure.hint("use the version of towline that wrote it"),
+            SessionError::Plan(_)
+            | SessionError::Listen { .. }
+            | SessionError::Ignore(_)
+            | SessionError::Local { .. }
+            | SessionError::Failed { .. } => failure,
+        }
+    }
+}
