@@ -26,9 +26,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(65);
 /// No attempt begins later than this after the first.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The most bytes of an answer: a page of the largest objects.
-const MAX_DOCUMENT: usize = 512 * 1024 * 1024;
+const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
 /// The most bytes that are read of a refusal.
-const MAX_REFUSAL: usize = 64 * 1024;
+const MAX_REFUSAL: usize = 1024 * 1024;
 
 /// Why an attempt failed, as far as repeating it goes.
 #[derive(Debug, Clone)]

@@ -1,0 +1,148 @@
+//! What is sent again, after how long, and what never is.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use towline_cluster::ClusterError;
+use towline_cluster::port::{CONFIG_MAPS, Object, Patch, WriteOptions};
+
+use super::server::{Reply, Server, connect_to, pace, status, write_kubeconfig};
+
+fn object() -> Object {
+    Object::new(CONFIG_MAPS, "shop", "web")
+}
+
+fn change() -> Patch {
+    Patch::Merge(json!({ "data": { "a": "b" } }))
+}
+
+struct Told {
+    answer: Result<Value, ClusterError>,
+    requests: usize,
+    elapsed: Duration,
+}
+
+/// Reads (or, if not, patches) against a script of first replies; after them everything is well.
+async fn tell(reads: bool, dry_run: bool, replies: Vec<Reply>) -> Told {
+    let server = Server::start(move |_, before| {
+        replies.get(before).cloned().unwrap_or_else(|| Reply::Json(200, json!({ "kind": "ConfigMap" })))
+    })
+    .await;
+    let cluster = server.cluster().await;
+    let since = Instant::now();
+    let answer = if reads {
+        cluster.get(&object()).await
+    } else {
+        cluster.patch(&object(), &change(), &WriteOptions { dry_run }).await
+    };
+    Told { answer, requests: server.seen().len(), elapsed: since.elapsed() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_are_repeated_with_growing_pauses() {
+    let hiccups = vec![
+        status(503, "ServiceUnavailable", "x"),
+        Reply::Gone,
+        Reply::Text(502, "", String::new()),
+        Reply::Text(200, "", "no json".to_owned()),
+    ];
+    let told = tell(true, false, hiccups).await;
+    assert!(told.answer.is_ok(), "{:?}", told.answer);
+    assert_eq!(told.requests, 5);
+    // 0.2 + 0.4 + 0.8 + 1.6 s.
+    let expected = Duration::from_secs(3);
+    assert!(
+        told.elapsed >= expected && told.elapsed < expected + Duration::from_millis(200),
+        "{:?}",
+        told.elapsed
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_ends() {
+    let told = tell(true, false, vec![status(503, "ServiceUnavailable", "busy"); 100]).await;
+    let error = told.answer.unwrap_err();
+    assert!(matches!(error, ClusterError::Server { code: 503, .. }), "{error:?}");
+    assert!(
+        told.elapsed > Duration::from_secs(10) && told.elapsed <= Duration::from_secs(20),
+        "{:?}",
+        told.elapsed
+    );
+
+    let told = tell(true, false, vec![Reply::Silence; 100]).await;
+    let error = told.answer.unwrap_err();
+    assert!(matches!(error, ClusterError::Unreachable { .. }), "{error:?}");
+    assert_eq!((told.requests, told.elapsed.as_secs()), (2, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_says_how_long_to_wait() {
+    let busy = Reply::Text(429, "Retry-After: 7\r\n", String::new());
+    for reads in [true, false] {
+        let told = tell(reads, false, vec![busy.clone()]).await;
+        assert!(told.answer.is_ok(), "{:?}", told.answer);
+        assert_eq!((told.requests, told.elapsed.as_secs()), (2, 7));
+    }
+    let told = tell(false, false, vec![Reply::Text(429, "Retry-After: 100000000\r\n", String::new())]).await;
+    let error = told.answer.unwrap_err();
+    assert!(matches!(error, ClusterError::Server { code: 429, .. }), "{error:?}");
+    assert_eq!((told.requests, told.elapsed.as_secs()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_sent_once() {
+    for reply in [
+        Reply::Gone,
+        Reply::Silence,
+        status(504, "Timeout", "x"),
+        status(500, "InternalError", "x"),
+        status(503, "ServiceUnavailable", "x"),
+        status(409, "Conflict", "x"),
+    ] {
+        let told = tell(false, false, vec![reply.clone()]).await;
+        assert!(told.answer.is_err(), "{reply:?}");
+        assert_eq!(told.requests, 1, "{reply:?}");
+    }
+    let told = tell(false, false, vec![Reply::Gone]).await;
+    let error = told.answer.unwrap_err();
+    assert!(matches!(error, ClusterError::Ambiguous { verb: "patch", .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_is_repeated_like_a_read() {
+    let told = tell(false, true, vec![Reply::Gone, status(504, "Timeout", "x")]).await;
+    assert!(told.answer.is_ok(), "{:?}", told.answer);
+    assert_eq!(told.requests, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_waits_for_a_server_that_is_not_there_yet() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    pace();
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = connect_to(write_kubeconfig(&folder, address.port(), "{}")).await;
+    let (object, change, options) = (object(), change(), WriteOptions::default());
+    let write = cluster.patch(&object, &change, &options);
+    let starts = async {
+        sleep(Duration::from_secs(3)).await;
+        Server::on(TcpListener::bind(address).await.unwrap(), |_, _| {
+            Reply::Json(200, json!({ "kind": "ConfigMap" }))
+        })
+    };
+    let (written, server) = tokio::join!(write, starts);
+    assert!(written.is_ok(), "{written:?}");
+    assert_eq!(server.seen().len(), 1);
+    drop(server);
+
+    let since = Instant::now();
+    let never = cluster.patch(&object, &change, &options).await.unwrap_err();
+    assert!(
+        matches!(&never, ClusterError::Unreachable { message, .. } if message.contains("refused")),
+        "{never:?}"
+    );
+    assert!(since.elapsed() <= Duration::from_secs(20));
+}
