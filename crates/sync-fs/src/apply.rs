@@ -33,7 +33,7 @@ pub(crate) type Answers = Vec<(RequestId, Outcome)>;
 
 impl Workspace {
     /// Begins a transition; its answer comes now, with the last of its data, or with the next [`flush`](Self::flush).
-    pub(crate) fn apply(&mut self, id: RequestId, transition: Transition, content: &Content) -> Answers {
+    pub(crate) fn apply(&mut self, id: RequestId, transition: &Transition, content: &Content) -> Answers {
         match self.begin(id, transition, content) {
             Ok(None) => Vec::new(),
             Ok(Some(outcome)) | Err(outcome) => vec![(id, outcome)],
@@ -66,17 +66,17 @@ impl Workspace {
     }
 
     /// Begins to keep the other side's bytes of a conflict.
-    pub(crate) fn keep(&mut self, id: RequestId, path: RelPath, file: snapshot::File) -> Answers {
+    pub(crate) fn keep(&mut self, id: RequestId, path: &RelPath, file: snapshot::File) -> Answers {
         let begun = self.store().and_then(|store| {
             let conflicts = store.conflicts.as_ref().ok_or_else(|| {
                 Outcome::Failed(refusal(Errno::OPNOTSUPP, "conflicts are kept on the laptop only"))
             })?;
-            conflicts.try_clone().map_err(|error| failed("keep", &path, &error))
+            conflicts.try_clone().map_err(|error| failed("keep", path, &error))
         });
         let begun = begun.and_then(|folder| {
-            self.check_room(&path, file.size)?;
+            self.check_room(path, file.size)?;
             Incoming::new(Purpose::Keep, path.clone(), file, folder, format!("{INCOMING_CONFLICT}{id:x}"))
-                .map_err(|error| failed("keep", &path, &error))
+                .map_err(|error| failed("keep", path, &error))
         });
         match begun {
             Ok(incoming) => {
@@ -124,9 +124,9 @@ impl Workspace {
         answers
     }
 
-    fn begin(&mut self, id: RequestId, transition: Transition, content: &Content) -> Step<Option<Outcome>> {
-        self.check_allowed(&transition)?;
-        let Transition { path, from, to } = &transition;
+    fn begin(&mut self, id: RequestId, transition: &Transition, content: &Content) -> Step<Option<Outcome>> {
+        self.check_allowed(transition)?;
+        let Transition { path, from, to } = transition;
         let done = match (from, to) {
             (None, None) => Outcome::Done,
             (Some(from), None) => self.take_away(path, from)?,
@@ -136,16 +136,16 @@ impl Workspace {
                 let incoming = self.store()?.stage.incoming();
                 mkdirat(incoming, name.as_str(), Mode::from_raw_mode(0o777))
                     .map_err(|error| failed("stage", path, &error.into()))?;
-                self.install_or_tidy(&name, &transition)?
+                self.install_or_tidy(&name, transition)?
             }
             (_, Some(Entry::Symlink { target })) => {
                 let name = format!("{id:x}");
                 let incoming = self.store()?.stage.incoming();
                 symlinkat(target.as_str(), incoming, name.as_str())
                     .map_err(|error| failed("stage", path, &error.into()))?;
-                self.install_or_tidy(&name, &transition)?
+                self.install_or_tidy(&name, transition)?
             }
-            (_, Some(Entry::File(file))) => return self.begin_file(id, *file, &transition, content),
+            (_, Some(Entry::File(file))) => return self.begin_file(id, *file, transition, content),
             (_, Some(Entry::Opaque(_))) => return Err(not_synced(path)),
         };
         Ok(Some(done))
@@ -359,9 +359,8 @@ impl Workspace {
         }
         self.tree.root.check().map_err(|error| failed("find the folder of", path, &error))?;
         match self.tree.guard.refusal(&self.tree.root, path) {
-            Ok(None) => Ok(()),
-            Ok(Some(why)) => refuse(Errno::PERM, &format!("never written from the other side: {why}")),
-            Err(error) => Err(failed("look at", path, &error)),
+            None => Ok(()),
+            Some(why) => refuse(Errno::PERM, &format!("never written from the other side: {why}")),
         }
     }
 

@@ -367,7 +367,7 @@ impl Workspace {
                     Leftovers::New => return Ok(Leftovers::New),
                     Leftovers::Unsynced => unsynced = true,
                     Leftovers::Removable => {
-                        unsynced |= !verdict.deletable || (stat.kind == Kind::Directory && !plain)
+                        unsynced |= !verdict.deletable || (stat.kind == Kind::Directory && !plain);
                     }
                 }
             } else if plain {
@@ -486,19 +486,16 @@ fn replace_plainly(
     }
     let old = format!("{name}.old");
     remove(displaced, old.as_str())?;
-    let moved = match linkat(parent, target, displaced, &old, AtFlags::empty()) {
-        Ok(()) => false,
-        Err(_) => {
-            renameat(parent, target, displaced, &old)?;
-            true
-        }
-    };
+    let linked = linkat(parent, target, displaced, &old, AtFlags::empty()).is_ok();
+    if !linked {
+        renameat(parent, target, displaced, &old)?;
+    }
     let same = judge(displaced, &old, expected);
     if !same {
-        if moved {
-            move_new(displaced, &old, parent, target)?;
-        } else {
+        if linked {
             remove(displaced, old.as_str())?;
+        } else {
+            move_new(displaced, &old, parent, target)?;
         }
         return Ok(false);
     }

@@ -1,7 +1,6 @@
 //! Keeps what runs code on this machine from being written: by name, and by what a name leads to.
 
 use std::collections::HashSet;
-use std::io;
 use std::os::fd::AsFd;
 
 use towline_sync_core::path::RelPath;
@@ -39,20 +38,20 @@ impl Guard {
     }
 
     /// Returns why `path` must not be written.
-    pub(crate) fn refusal(&self, root: &Root, path: &RelPath) -> io::Result<Option<&'static str>> {
+    pub(crate) fn refusal(&self, root: &Root, path: &RelPath) -> Option<&'static str> {
         if !self.active {
-            return Ok(None);
+            return None;
         }
         if let Some(why) = protected(path) {
-            return Ok(Some(why));
+            return Some(why);
         }
         for part in std::iter::once(path.clone()).chain(path.ancestors()) {
             let Ok(parent) = root.open_parent(&part) else { continue };
             let stat = stat_at(parent.as_fd(), part.name());
             if stat.is_ok_and(|stat| self.identities.contains(&stat.identity)) {
-                return Ok(Some("it is another name of a protected file"));
+                return Some("it is another name of a protected file");
             }
         }
-        Ok(None)
+        None
     }
 }

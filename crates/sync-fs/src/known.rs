@@ -111,8 +111,7 @@ mod tests {
     #[test]
     fn subtrees_hold_no_siblings() {
         let paths = ["a", "a-b", "a/x", "a/x/y", "ab", "b"];
-        let map: BTreeMap<RelPath, ()> =
-            paths.iter().map(|path| (RelPath::new(*path).unwrap(), ())).collect();
+        let map: BTreeMap<RelPath, u8> = paths.iter().map(|path| (RelPath::new(*path).unwrap(), 0)).collect();
         let below = |path: &str| at_or_below(&map, Some(&RelPath::new(path).unwrap()));
         assert_eq!(below("a").iter().map(RelPath::as_str).collect::<Vec<_>>(), ["a", "a/x", "a/x/y"]);
         assert_eq!(below("a/x").iter().map(RelPath::as_str).collect::<Vec<_>>(), ["a/x", "a/x/y"]);

@@ -25,15 +25,12 @@ fn unescape(field: &str) -> Option<String> {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let octal = (byte == b'\\').then(|| field.get(at + 1..at + 4)).flatten();
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(escaped) => {
-                plain.push(escaped);
-                at += 4;
-            }
-            None => {
-                plain.push(byte);
-                at += 1;
-            }
+        if let Some(escaped) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            plain.push(escaped);
+            at += 4;
+        } else {
+            plain.push(byte);
+            at += 1;
         }
     }
     String::from_utf8(plain).ok()

@@ -36,7 +36,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 enum Source {
     /// Read here, block by block.
-    Whole(Hashing),
+    Whole(Box<Hashing>),
     /// Compared by a thread of its own with what the receiver has.
     Difference(Difference),
 }
@@ -67,7 +67,7 @@ impl Reading {
         };
         let hashing = Hashing::new(file, expect);
         let source = match basis.filter(|basis| !basis.blocks.is_empty()) {
-            None => Source::Whole(hashing),
+            None => Source::Whole(Box::new(hashing)),
             Some(basis) => match Difference::start(basis, hashing) {
                 Ok(difference) => Source::Difference(difference),
                 Err(error) => return Err(read_failed(tree, id, &path, Some(&error))),

@@ -78,15 +78,18 @@ impl Drop for Replica {
     }
 }
 
+/// What a test does to each workspace that is opened.
+#[cfg(test)]
+pub(crate) type Configure = Box<dyn FnMut(&mut Workspace) + Send>;
+
 pub(crate) struct Worker {
     pub(crate) options: ReplicaOptions,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) replies: Box<dyn FnMut(Reply) -> bool + Send>,
     pub(crate) listening: bool,
     pub(crate) session: Option<Session>,
-    /// What a test does to each workspace that is opened.
     #[cfg(test)]
-    pub(crate) configure: Option<Box<dyn FnMut(&mut Workspace) + Send>>,
+    pub(crate) configure: Option<Configure>,
 }
 
 /// An open root and the state of its conversation.
@@ -94,7 +97,8 @@ pub(crate) struct Session {
     workspace: Workspace,
     /// Why there are no events at all.
     no_events: Option<String>,
-    _watcher: Option<Watcher>,
+    /// Feeds the inbox while it lives.
+    watcher: Option<Watcher>,
     readings: VecDeque<Reading>,
     told: Option<WatchMode>,
     /// Whether a whole scan was reported: before, there is nothing that changes could refer to.
@@ -124,14 +128,14 @@ impl Worker {
                 Work::Close => return,
                 Work::Dirty(dirty) => {
                     self.flush();
-                    self.notice(dirty);
+                    self.notice(&dirty);
                 }
                 Work::Request(request) => self.handle(request),
                 Work::Idle => {
                     self.flush();
                     self.read_on();
                 }
-                Work::TimedOut => self.notice(Dirty { everything: true, ..Dirty::default() }),
+                Work::TimedOut => self.notice(&Dirty { everything: true, ..Dirty::default() }),
             }
             self.follow_up();
         }
@@ -161,7 +165,7 @@ impl Worker {
                 self.reply(Reply::ScanFailed(refusal(Errno::BADF, "no folder is open")));
             }
             (Request::Apply { id, transition, content }, Some(session)) => {
-                let answers = session.workspace.apply(id, transition, &content);
+                let answers = session.workspace.apply(id, &transition, &content);
                 self.answer(answers);
             }
             (Request::Data { id, block }, Some(session)) => {
@@ -169,7 +173,7 @@ impl Worker {
                 self.answer(answers);
             }
             (Request::Keep { id, path, file }, Some(session)) => {
-                let answers = session.workspace.keep(id, path, file);
+                let answers = session.workspace.keep(id, &path, file);
                 self.answer(answers);
             }
             (Request::Apply { id, .. } | Request::Keep { id, .. }, None) => {
@@ -205,15 +209,15 @@ impl Worker {
         let mut session = Session {
             workspace,
             no_events: None,
-            _watcher: None,
+            watcher: None,
             readings: VecDeque::new(),
             told: None,
             scanned: false,
             lost: false,
             next_scan: None,
         };
-        match session.start_watcher(&self.inbox) {
-            Ok(watcher) => session._watcher = Some(watcher),
+        match session.startwatcher(&self.inbox) {
+            Ok(watcher) => session.watcher = Some(watcher),
             Err(reason) => session.no_events = Some(reason),
         }
         #[cfg(test)]
@@ -250,7 +254,7 @@ impl Worker {
     }
 
     /// Looks at what may have changed and tells of what did.
-    fn notice(&mut self, dirty: Dirty) {
+    fn notice(&mut self, dirty: &Dirty) {
         let Self { session: Some(session), inbox, .. } = self else { return };
         if !session.scanned {
             session.next_scan = None;
@@ -338,7 +342,7 @@ impl Worker {
         let Some(session) = &mut self.session else { return };
         let suspects: BTreeMap<RelPath, bool> = session.workspace.take_suspects();
         if !suspects.is_empty() && session.scanned {
-            self.notice(Dirty { paths: suspects, everything: false });
+            self.notice(&Dirty { paths: suspects, everything: false });
         }
         let Some(session) = &mut self.session else { return };
         let mode = session.watch_mode();
@@ -374,7 +378,7 @@ impl Session {
         !self.readings.is_empty() || !self.workspace.ready.is_empty()
     }
 
-    fn start_watcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
+    fn startwatcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
         let table = Arc::new(WatchTable::new()?);
         let watcher = Watcher::start(Arc::clone(&table), Arc::clone(inbox))
             .map_err(|error| format!("the watcher can't be started: {error}"))?;

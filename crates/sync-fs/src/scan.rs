@@ -1,7 +1,7 @@
 //! Looks at paths and walks folders, without following a link and without taking an error for an absence.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
@@ -115,15 +115,15 @@ impl Tree {
                 let root = self.root.open_to_list(None)?;
                 self.watch(root.as_fd(), None);
                 let names = list(root.as_fd())?;
-                walk.folder(root, None, names)?;
+                walk.folder(root.as_fd(), None, names)?;
             }
             Some(path) => {
                 let parent = self.root.open_parent(path)?;
                 for folder in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
                     if self.known.get(&folder).is_none() {
                         let above = self.root.open_parent(&folder)?;
-                        let stat = stat_at(above.as_fd(), folder.name())?;
-                        walk.held.push((folder, Seen::new(Entry::Directory, stat, now())));
+                        let found = stat_at(above.as_fd(), folder.name())?;
+                        walk.held.push((folder, Seen::new(Entry::Directory, found, now())));
                     }
                 }
                 walk.name(parent.as_fd(), path.name(), path)?;
@@ -146,7 +146,12 @@ impl Tree {
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, fd: OwnedFd, path: Option<&RelPath>, mut names: Vec<Vec<u8>>) -> io::Result<()> {
+    fn folder(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        path: Option<&RelPath>,
+        mut names: Vec<Vec<u8>>,
+    ) -> io::Result<()> {
         names.sort_unstable();
         for bytes in names {
             let child = std::str::from_utf8(&bytes).ok().map(|name| match path {
@@ -155,7 +160,7 @@ impl Walk<'_> {
             });
             let problem = match child {
                 Some(Ok(child)) => {
-                    self.name(fd.as_fd(), child.name(), &child)?;
+                    self.name(fd, child.name(), &child)?;
                     continue;
                 }
                 Some(Err(_)) => "the path is too long or too deep",
@@ -207,12 +212,12 @@ impl Walk<'_> {
         if verdict.ignored && self.tree.known.get(path).is_none() {
             let depth = self.held.len();
             self.held.push((path.clone(), seen));
-            self.folder(fd, Some(path), names)?;
+            self.folder(fd.as_fd(), Some(path), names)?;
             self.held.truncate(depth);
             return Ok(());
         }
         self.report(path.clone(), seen)?;
-        self.folder(fd, Some(path), names)
+        self.folder(fd.as_fd(), Some(path), names)
     }
 
     fn report(&mut self, path: RelPath, seen: Seen) -> io::Result<()> {

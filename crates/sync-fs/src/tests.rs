@@ -204,7 +204,7 @@ impl Desk {
         content: &Content,
     ) -> Option<Outcome> {
         let transition = Transition { path: path(at), from, to };
-        self.workspace().apply(id, transition, content).pop().map(|(_, outcome)| outcome)
+        self.workspace().apply(id, &transition, content).pop().map(|(_, outcome)| outcome)
     }
 
     /// Sends content until there is an answer.

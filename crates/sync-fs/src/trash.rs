@@ -77,7 +77,7 @@ impl Trash {
             match (&hash, size) {
                 (Some(_), None) => trash.dead += 1,
                 (_, size) => {
-                    trash.count(Line { text: line.to_owned(), hash }, size.map_or(0, |(_, stat)| stat.size))
+                    trash.count(Line { text: line.to_owned(), hash }, size.map_or(0, |(_, stat)| stat.size));
                 }
             }
         }

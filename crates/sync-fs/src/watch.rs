@@ -97,16 +97,9 @@ fn note(table: &WatchTable, batch: &mut Batch, event: &Event<'_>, now: Instant) 
         table.forget(event.wd());
         return;
     }
-    let Some(folder) = table.folder(event.wd()) else {
-        return;
-    };
     let path = match event.file_name().map(std::ffi::CStr::to_str) {
-        // About the folder itself.
-        None => folder,
-        Some(Ok(name)) => match folder {
-            Some(folder) => folder.join(name).ok(),
-            None => RelPath::new(name).ok(),
-        },
+        None => table.path(event.wd(), None),
+        Some(Ok(name)) => table.path(event.wd(), Some(name)),
         // Such a name is a problem to be listed, not a path; the next scan does.
         Some(Err(_)) => None,
     };

@@ -118,9 +118,15 @@ impl WatchTable {
         }
     }
 
-    /// Returns the folder a watch stands for: `Some(None)` is the root.
-    pub(crate) fn folder(&self, watch: i32) -> Option<Option<RelPath>> {
-        self.lock().folders.get(&watch).cloned()
+    /// Returns the path of `name` in the folder a watch stands for, or of the folder itself; `None` for the root and
+    /// for what is not ours or can't be a path.
+    pub(crate) fn path(&self, watch: i32, name: Option<&str>) -> Option<RelPath> {
+        let state = self.lock();
+        match (state.folders.get(&watch)?, name) {
+            (Some(folder), Some(name)) => folder.join(name).ok(),
+            (None, Some(name)) => RelPath::new(name).ok(),
+            (folder, None) => folder.clone(),
+        }
     }
 
     /// Returns why some folder is not watched.
@@ -167,7 +173,6 @@ fn unaware(folder: BorrowedFd<'_>) -> Option<&'static str> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::allow_attributes,
         reason = "the magic number has 32 bits, in a field of another width and sign on each architecture"
     )]
     let magic = magic as u32;

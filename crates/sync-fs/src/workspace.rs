@@ -78,7 +78,7 @@ impl Workspace {
                 epoch(keep.as_fd(), &format!("epoch-{:x}-{:x}", identity.device, identity.inode))
             }
             (None, Some(store)) => epoch(store.stage.folder(), "epoch"),
-            (None, None) => derived_epoch(&root),
+            (None, None) => Ok(derived_epoch(&root)),
         };
         let info = RootInfo {
             epoch: token.map_err(doing("keep a token for"))?,
@@ -171,13 +171,13 @@ fn is_read_only(error: &io::Error) -> bool {
 }
 
 /// Names a folder that can't hold a token by what the disk says of it.
-fn derived_epoch(root: &Root) -> io::Result<[u8; 16]> {
+fn derived_epoch(root: &Root) -> [u8; 16] {
     let born = statx(root.fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)
         .map_or((0, 0), |stat| (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
     let hash = Hash::of(format!("{:?} {born:?}", root.identity()).as_bytes());
     let mut token = [0; 16];
     token.copy_from_slice(&hash.0[..16]);
-    Ok(token)
+    token
 }
 
 #[expect(clippy::disallowed_methods, reason = "the kernel's own table, and the root's own path")]

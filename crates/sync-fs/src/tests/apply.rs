@@ -376,7 +376,7 @@ fn a_laptop_keeps_things_outside_the_tree() {
 
     let id = next_id();
     let theirs = File { hash: Hash::of(b"theirs"), size: 6, executable: true };
-    assert_eq!(desk.workspace().keep(id, path("e/f"), theirs), []);
+    assert_eq!(desk.workspace().keep(id, &path("e/f"), theirs), []);
     let block = |bytes: &[u8]| Block { ops: vec![DeltaOp::Literal(bytes.to_vec())], last: true };
     assert_eq!(desk.send(id, &[block(b"theirs")]), Outcome::Done);
     let kept = keep.path().join("a/b/conflicts").join(conflict_name(&path("e/f"), theirs.hash));
@@ -385,7 +385,7 @@ fn a_laptop_keeps_things_outside_the_tree() {
     assert_eq!(fs::metadata(keep.path().join("a/b")).unwrap().permissions().mode() & 0o777, 0o700);
 
     let id = next_id();
-    assert_eq!(desk.workspace().keep(id, path("e/f"), theirs), []);
+    assert_eq!(desk.workspace().keep(id, &path("e/f"), theirs), []);
     assert_eq!(errno(&desk.send(id, &[block(b"xxxxxx")])), Errno::IO.raw_os_error());
     assert_eq!(fs::read_dir(keep.path().join("a/b/conflicts")).unwrap().count(), 1);
 

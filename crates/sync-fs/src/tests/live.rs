@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use towline_sync_core::message::{Open, Reply, Request, RootInfo};
+use towline_sync_core::message::{Open, Reply, Request};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Entry;
 
@@ -24,7 +24,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Live {
     pub(crate) root: TempDir,
     pub(crate) replica: Replica,
-    pub(crate) info: RootInfo,
     /// What stands there, by all that was told.
     pub(crate) mirror: BTreeMap<RelPath, Entry>,
     /// How often each path was told to have changed.
@@ -62,9 +61,8 @@ impl Live {
             excluded: Vec::new(),
             create: false,
         }));
-        let Ok(Reply::Opened(info)) = reply_rx.recv_timeout(DEADLINE) else { panic!("not opened") };
-        let mut live =
-            Self { root, replica, info, mirror: BTreeMap::new(), changes: BTreeMap::new(), reply_rx };
+        let Ok(Reply::Opened(_)) = reply_rx.recv_timeout(DEADLINE) else { panic!("not opened") };
+        let mut live = Self { root, replica, mirror: BTreeMap::new(), changes: BTreeMap::new(), reply_rx };
         live.scan();
         live
     }

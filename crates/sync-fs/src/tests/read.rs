@@ -141,7 +141,7 @@ fn a_long_file_holds_nothing_up() {
     // Each reply is taken before the next is made.
     let (reply_tx, reply_rx) = sync_channel(0);
     let replica = crate::spawn(ReplicaOptions::default(), move |reply| reply_tx.send(reply).is_ok()).unwrap();
-    let mut next_data = || {
+    let next_data = || {
         loop {
             if let Reply::Data { id, block } = reply_rx.recv_timeout(Duration::from_secs(20)).unwrap() {
                 return (id, block.last);

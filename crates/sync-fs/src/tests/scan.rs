@@ -165,8 +165,8 @@ fn no_edit_hides_behind_its_time() {
         let span = Duration::from_hours(24 * 365 * years.unsigned_abs());
         let time = if years > 0 { SystemTime::now() + span } else { SystemTime::now() - span };
         fs::File::options().write(true).open(&at).unwrap().set_modified(time).unwrap();
-        let changes = desk.workspace().tree.rescan(&mut |_, _| Ok(())).unwrap();
-        assert_eq!(changes, [Change { path: path("f"), entry: Some(file(content.as_bytes())) }]);
+        let told = desk.workspace().tree.rescan(&mut |_, _| Ok(())).unwrap();
+        assert_eq!(told, [Change { path: path("f"), entry: Some(file(content.as_bytes())) }]);
     }
 }
 

@@ -225,7 +225,7 @@ fn what_comes_before_a_root_is_refused() {
     let open =
         Open { root: "/nowhere/at/all".to_owned(), ignore: Vec::new(), excluded: Vec::new(), create: false };
     replica.request(Request::Open(open));
-    let mut next = || reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
+    let next = || reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(matches!(next(), Reply::ScanFailed(_)));
     assert!(matches!(next(), Reply::ReadFailed { id: 1, .. }));
     assert!(matches!(next(), Reply::ReadFailed { id: 2, .. }));
