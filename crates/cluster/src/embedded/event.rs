@@ -51,7 +51,7 @@ pub(super) fn emit(
         json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {
-                "name": format!("{}.{}", meta::name(about), meta::random_hex(8)), "namespace": namespace,
+                "name": format!("{}.{}", stem(meta::name(about)), meta::random_hex(8)), "namespace": namespace,
                 "uid": meta::new_uid(), "creationTimestamp": now,
             },
             "involvedObject": involved, "reason": reason, "message": message, "count": 0,
@@ -62,4 +62,9 @@ pub(super) fn emit(
     event["count"] = json!(event["count"].as_u64().unwrap_or_default().saturating_add(1));
     event["lastTimestamp"] = json!(now);
     store.put(EVENTS, &mut event)
+}
+
+/// Returns as much of a name as leaves room for an ending.
+fn stem(name: &str) -> &str {
+    name.get(..200).unwrap_or(name).trim_end_matches(['-', '.'])
 }

@@ -72,6 +72,9 @@ pub(super) fn map_mut<'a>(parent: &'a mut Value, key: &str) -> &'a mut Map<Strin
     parent[key].as_object_mut().expect("a map")
 }
 
+/// The longest name, in bytes. Kubernetes takes 253, but a name with our endings must fit into a file's, of 255.
+const MAX_NAME_BYTES: usize = 240;
+
 /// Tells whether this is a DNS label (RFC 1123), as namespaces and containers are named.
 pub(super) fn is_label(name: &str) -> bool {
     name.len() <= 63 && is_dns_part(name)
@@ -79,7 +82,7 @@ pub(super) fn is_label(name: &str) -> bool {
 
 /// Tells whether this is a DNS subdomain (RFC 1123), as most objects are named.
 pub(super) fn is_subdomain(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_dns_part)
+    name.len() <= MAX_NAME_BYTES && name.split('.').all(is_dns_part)
 }
 
 fn is_dns_part(part: &str) -> bool {

@@ -32,7 +32,10 @@ fn sync_deployment(store: &mut Store, deployment: &Value) -> Result<(), ClusterE
         sets.into_iter().partition(|set| plain_template(set) == deployment["spec"]["template"]);
     let current = match current.into_iter().next() {
         Some(set) => set,
-        None => create_set(store, deployment, &old)?,
+        None => match create_set(store, deployment, &old) {
+            Ok(set) => set,
+            Err(error) => return tell_refusal(store, deployment, &refused(error)?),
+        },
     };
     let wanted = replicas(deployment);
     let pods = store.list(PODS, Some(namespace))?;
@@ -54,6 +57,27 @@ fn sync_deployment(store: &mut Store, deployment: &Value) -> Result<(), ClusterE
     let current_pods = active(pods_of(&current));
     let all: Vec<Value> = current_pods.iter().cloned().chain(active(old_pods)).collect();
     set_status(store, deployment, &current, current_pods.len(), all.len(), ready(&all))
+}
+
+/// Returns the words of an answer that is about the object alone; all others are errors of the cluster.
+fn refused(error: ClusterError) -> Result<String, ClusterError> {
+    match error {
+        ClusterError::Invalid { message, .. } | ClusterError::Forbidden { message, .. } => Ok(message),
+        error => Err(error),
+    }
+}
+
+fn tell_refusal(store: &mut Store, deployment: &Value, message: &str) -> Result<(), ClusterError> {
+    let old = &deployment["status"];
+    let status = json!({
+        "observedGeneration": deployment["metadata"]["generation"],
+        "conditions": [
+            condition(old, "Available", false, "MinimumReplicasUnavailable", "Deployment does not have minimum availability."),
+            condition(old, "Progressing", false, "ReplicaSetCreateError", message),
+        ],
+    });
+    api::set_status(store, DEPLOYMENTS, deployment, status, CONTROLLER)?;
+    Ok(())
 }
 
 fn create_set(store: &mut Store, deployment: &Value, old: &[Value]) -> Result<Value, ClusterError> {
@@ -146,28 +170,17 @@ pub(super) fn sync_replica_sets(store: &mut Store) -> Result<(), ClusterError> {
         let namespace = meta::namespace(&set).to_owned();
         let mut pods = active(controlled(store.list(PODS, Some(&namespace))?, &set));
         let wanted = usize::try_from(replicas(&set)).unwrap_or(usize::MAX);
+        let mut refusal = None;
         while pods.len() < wanted {
             match create_pod(store, &set) {
                 Ok(pod) => pods.push(pod),
-                Err(ClusterError::Invalid { message, .. } | ClusterError::Forbidden { message, .. }) => {
-                    let message = format!("Error creating: {message}");
-                    event::emit(
-                        store,
-                        &set,
-                        "replicaset-controller",
-                        Kind::Warning,
-                        "FailedCreate",
-                        &message,
-                    )?;
+                Err(error) => {
+                    refusal = Some(refused(error)?);
                     break;
                 }
-                Err(error) => return Err(error),
             }
         }
         // Those that are not ready go first, then the youngest.
-        pods.sort_by_cached_key(|pod| {
-            (!is_ready(pod), meta::text(pod, "/metadata/creationTimestamp").to_owned())
-        });
         let rank = |pod: &Value| {
             (is_ready(pod), std::cmp::Reverse(meta::text(pod, "/metadata/creationTimestamp").to_owned()))
         };
@@ -184,6 +197,16 @@ pub(super) fn sync_replica_sets(store: &mut Store) -> Result<(), ClusterError> {
         if ready > 0 {
             status["readyReplicas"] = json!(ready);
             status["availableReplicas"] = json!(ready);
+        }
+        if let Some(message) = refusal {
+            let before = meta::items(&set, "/status/conditions").first().cloned();
+            if before.is_none() {
+                let told = format!("Error creating: {message}");
+                event::emit(store, &set, "replicaset-controller", Kind::Warning, "FailedCreate", &told)?;
+            }
+            // Told once, in the first words: every try has another name, and each change is a reason to look again.
+            let failure = || condition(&set["status"], "ReplicaFailure", true, "FailedCreate", &message);
+            status["conditions"] = json!([before.unwrap_or_else(failure)]);
         }
         api::set_status(store, REPLICA_SETS, &set, status, CONTROLLER)?;
     }

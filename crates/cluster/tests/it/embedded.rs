@@ -134,18 +134,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Whatever a test leaves running carries its pod's folder in its environment.
-        let pods: Vec<String> = fs::read_dir(self.state().join("pods"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        for process in processes() {
-            if pods.iter().any(|pod| process.environment.contains(&format!("TOWLINE_CONTAINER={pod}/"))) {
-                let pid = rustix::process::Pid::from_raw(process.pid).unwrap();
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        // Whatever a test leaves running has its home below the folder.
+        let home = format!("HOME={}/", self.folder.path().display());
+        for process in processes().into_iter().filter(|process| process.environment.contains(&home)) {
+            let pid = rustix::process::Pid::from_raw(process.pid).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 }

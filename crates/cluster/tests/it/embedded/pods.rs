@@ -361,6 +361,30 @@ async fn what_can_not_start_says_why() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_refused_is_told_once_and_then_there_is_rest() {
+    let world = World::new();
+    // Too long for a pod's name, which is longer.
+    let name = "n".repeat(240);
+    let template = deployment("web", 1, json!({}))["spec"].clone();
+    world.create(REPLICA_SETS, json!({"metadata": {"name": name}, "spec": template})).await.unwrap();
+    let version = || fs::read_to_string(world.state().join("version")).unwrap();
+    world.pods().await;
+    let before = version();
+    for _ in 0..3 {
+        assert!(world.pods().await.is_empty());
+    }
+    assert_eq!(version(), before, "nothing is written where nothing changes");
+    assert_eq!(reasons(&world, &name).await, ["FailedCreate"]);
+    let set = world.get(REPLICA_SETS, &name).await.unwrap();
+    assert_eq!(set["status"]["conditions"][0]["type"], "ReplicaFailure");
+    let mut long = deployment("web", 1, json!({}));
+    long["metadata"]["name"] = json!("d".repeat(240));
+    world.create(DEPLOYMENTS, long).await.unwrap();
+    let live = world.get(DEPLOYMENTS, &"d".repeat(240)).await.unwrap();
+    assert_eq!(live["status"]["conditions"][1]["reason"], "ReplicaSetCreateError");
+}
+
+#[tokio::test]
 async fn a_pod_starts_when_what_it_lacked_is_there() {
     let world = World::new();
     let container =
