@@ -103,6 +103,13 @@ impl Flights {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
+    /// Makes every step under way one that nothing is concluded from.
+    pub(super) fn disagree(&mut self) {
+        for flight in self.by_id.values_mut() {
+            flight.agreed = false;
+        }
+    }
+
     fn add(&mut self, flight: Flight) -> RequestId {
         let id = self.next;
         self.next += 2;
@@ -293,6 +300,14 @@ impl Engine {
         id
     }
 
+    /// Takes an operation out that is over; its path, and what waited for it, is decided anew.
+    pub(super) fn land(&mut self, id: RequestId) -> Option<Flight> {
+        let flight = self.flights.land(id)?;
+        self.dirty.insert(flight.path.clone());
+        self.wake(flight.side, &flight.path);
+        Some(flight)
+    }
+
     /// Gives up what is read from a path that is no longer what it was.
     pub(super) fn cancel_read(&mut self, side: Side, path: &RelPath) {
         let Some(id) = self.flights.by_path.get(path).copied() else { return };
@@ -300,7 +315,7 @@ impl Engine {
             .flights
             .get(id)
             .is_some_and(|flight| flight.stage != Stage::Finishing && flight.reader() == side);
-        if unread && let Some(flight) = self.flights.land(id) {
+        if unread && let Some(flight) = self.land(id) {
             self.give_up(id, &flight, None);
         }
     }

@@ -54,12 +54,8 @@ impl Engine {
         if side == Side::Remote {
             self.adopting = (self.base.epoch() != Some(info.epoch)).then_some(info.epoch);
         }
-        let root = format!("{} folder", side.name());
-        if info.writable {
-            self.problems.solve(&root, &mut self.events);
-        } else {
-            self.problems.add(&root, "can't be written: nothing is changed there", &mut self.events);
-        }
+        let message = (!info.writable).then(|| "can't be written: nothing is changed there".to_owned());
+        self.problems.root(side, message, &mut self.events);
     }
 
     fn entries(&mut self, side: Side, entries: Vec<(RelPath, Entry)>, last: bool) -> Result<(), EngineError> {
@@ -78,6 +74,10 @@ impl Engine {
         }
         let replica = &mut self.replicas[side as usize];
         let tree = replica.scan_complete();
+        if replica.writable {
+            self.problems.root(side, None, &mut self.events);
+        }
+        let replica = &mut self.replicas[side as usize];
         if replica.state() == State::Scanning {
             replica.ready(tree);
             return Ok(());
@@ -98,8 +98,8 @@ impl Engine {
             return Err(EngineError::OutOfTurn { side, what: "the end of a scan" });
         }
         replica.scan_failed();
-        let root = format!("{} folder", side.name());
-        self.problems.add(&root, &format!("can't be scanned: {}", failure.message), &mut self.events);
+        let message = format!("can't be scanned: {}", failure.message);
+        self.problems.root(side, Some(message), &mut self.events);
         Ok(())
     }
 

@@ -81,12 +81,11 @@ impl Engine {
         if known.is_none() {
             return self.unless_cancelled(side, id);
         }
-        let Some(flight) = self.flights.land(id) else { return Ok(()) };
+        let Some(flight) = self.land(id) else { return Ok(()) };
         if flight.stage == Stage::Reading {
             // The rest of the content is not wanted any more; the applier knows.
             self.give_up(id, &flight, Some(side));
         }
-        self.dirty.insert(flight.path.clone());
         self.progress.changed = true;
         match (&flight.operation, outcome) {
             (Operation::Apply(step), Outcome::Done) => self.done(&flight, step),
@@ -101,8 +100,8 @@ impl Engine {
                 if actual == step.from {
                     self.block(&flight.path, "could not be changed, though it is as expected");
                 } else {
-                    self.surprised(&flight.path);
                     self.observe(side, &flight.path, actual.as_ref());
+                    self.surprised(&flight.path);
                 }
             }
             (Operation::Apply(step), Outcome::Kept) if step.to.is_none() => {
@@ -132,7 +131,6 @@ impl Engine {
             // The other side had it when this began. If it has something else by now, that is a change since.
             self.agree(path, to.clone());
         }
-        self.wake(flight.side, path);
         if to.is_none()
             && let Some(parent) = path.parent()
             && self.blocked.remove(&parent)
@@ -161,9 +159,8 @@ impl Engine {
         if known.is_none() {
             return self.unless_cancelled(side, request);
         }
-        let Some(flight) = self.flights.land(id) else { return Ok(()) };
+        let Some(flight) = self.land(id) else { return Ok(()) };
         let path = &flight.path;
-        self.dirty.insert(path.clone());
         if flight.stage == Stage::Reading {
             // The reader is done by itself; the applier is not. They may be one side.
             self.flights.cancel(flight.applier(), id);
@@ -172,11 +169,9 @@ impl Engine {
         }
         if let Some(failure) = failure {
             self.failed(side, path, &failure);
-        } else if self.replicas[side as usize].tree().get(path) == actual {
-            self.surprised(path);
         } else {
-            self.surprised(path);
             self.observe(side, path, actual);
+            self.surprised(path);
         }
         Ok(())
     }

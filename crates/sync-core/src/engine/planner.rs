@@ -36,12 +36,15 @@ impl Engine {
         self.guard.forget();
         self.blocked.clear();
         self.surprises.clear();
+        self.problems.begin_anew(&mut self.events);
         self.dirty = self.view().paths();
         self.progress.start();
         self.events.push_back(SyncEvent::Scanned);
     }
 
     fn adopt(&mut self, epoch: [u8; 16]) {
+        // What is still under way on the local side came from the old folder: the new one never had it.
+        self.flights.disagree();
         let trust_missing = self.local_is_plausible();
         let [local, remote] = self.replicas.each_ref().map(super::replica::Replica::tree);
         let deltas = adopt(local, remote, &self.base, epoch, trust_missing);

@@ -10,8 +10,10 @@ const MAX_PROBLEMS: usize = 1000;
 
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    /// What the engine found.
+    /// What the engine found at paths.
     own: BTreeMap<String, String>,
+    /// What it found about the folders as a whole.
+    roots: [Option<String>; 2],
     /// What each replica said.
     said: [BTreeMap<String, String>; 2],
 }
@@ -29,6 +31,28 @@ impl Problems {
         if self.own.remove(path).is_some() && !self.is_said(path) {
             events.push_back(SyncEvent::Solved { path: path.to_owned() });
         }
+    }
+
+    /// Forgets what was found at paths: everything is looked at anew.
+    pub(super) fn begin_anew(&mut self, events: &mut VecDeque<SyncEvent>) {
+        let paths: Vec<_> = self.own.keys().cloned().collect();
+        for path in paths {
+            self.solve(&path, events);
+        }
+    }
+
+    /// Sets what is wrong with a side's folder as a whole.
+    pub(super) fn root(&mut self, side: Side, message: Option<String>, events: &mut VecDeque<SyncEvent>) {
+        let known = &mut self.roots[side as usize];
+        if *known == message {
+            return;
+        }
+        *known = message;
+        let path = root_name(side);
+        events.push_back(match known {
+            Some(message) => SyncEvent::Problem { path, message: message.clone() },
+            None => SyncEvent::Solved { path },
+        });
     }
 
     /// Takes a replica's whole list in place of its last.
@@ -50,11 +74,21 @@ impl Problems {
     }
 
     pub(super) fn all(&self) -> Vec<Problem> {
-        let all = self.own.iter().chain(&self.said[0]).chain(&self.said[1]);
-        all.map(|(path, message)| Problem { path: path.clone(), message: message.clone() }).collect()
+        let roots = Side::BOTH.into_iter().filter_map(|side| {
+            let message = self.roots[side as usize].clone()?;
+            Some(Problem { path: root_name(side), message })
+        });
+        let paths = self.own.iter().chain(&self.said[0]).chain(&self.said[1]);
+        let paths = paths.map(|(path, message)| Problem { path: path.clone(), message: message.clone() });
+        roots.chain(paths).collect()
     }
 
     fn is_said(&self, path: &str) -> bool {
         self.said.iter().any(|said| said.contains_key(path))
     }
+}
+
+/// Returns what stands for a folder as a whole in the place of a path.
+fn root_name(side: Side) -> String {
+    format!("{} folder", side.name())
 }

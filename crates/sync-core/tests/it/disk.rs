@@ -1,0 +1,282 @@
+//! A replica in memory: what a real one does, without a disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use towline_sync_core::block::sign;
+use towline_sync_core::delta::{DeltaCheck, delta, whole};
+use towline_sync_core::message::{
+    Block, Content, DeltaOp, Failure, Outcome, Reply, Request, RootInfo, WatchMode, conflict_name,
+};
+use towline_sync_core::path::{RelPath, below};
+use towline_sync_core::snapshot::{Change, Entry, File, Hash, Transition};
+
+/// Files of this name are not synced.
+pub(crate) const IGNORED: &str = "ign";
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    Directory,
+    File(Vec<u8>, bool),
+    Link(String),
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.entry().fmt(f)
+    }
+}
+
+impl Node {
+    pub(crate) fn entry(&self) -> Entry {
+        match self {
+            Self::Directory => Entry::Directory,
+            Self::File(bytes, executable) => {
+                Entry::File(File { hash: Hash::of(bytes), size: bytes.len() as u64, executable: *executable })
+            }
+            Self::Link(target) => Entry::Symlink { target: target.clone() },
+        }
+    }
+}
+
+pub(crate) type Nodes = BTreeMap<RelPath, Node>;
+
+/// An `Apply` or a `Keep` whose content is coming.
+#[derive(Debug)]
+struct Incoming {
+    path: RelPath,
+    /// `None` for a `Keep`.
+    transition: Option<Transition>,
+    file: File,
+    basis: Vec<u8>,
+    bytes: Vec<u8>,
+    check: DeltaCheck,
+}
+
+/// A step that was made, for the oracle.
+#[derive(Debug)]
+pub(crate) struct Displaced {
+    pub(crate) path: RelPath,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) nodes: Nodes,
+    pub(crate) epoch: [u8; 16],
+    pub(crate) kept: BTreeMap<String, Vec<u8>>,
+    pub(crate) displaced: Vec<Displaced>,
+    /// Broken on purpose: what stands there is not looked at.
+    pub(crate) careless: bool,
+    /// Broken on purpose: `Keep` keeps nothing.
+    pub(crate) forgetful: bool,
+    /// Operations that fail before one works.
+    pub(crate) failing: usize,
+    open: bool,
+    seen: BTreeSet<RelPath>,
+    incoming: BTreeMap<u64, Incoming>,
+}
+
+impl Disk {
+    /// Makes a user's edit that the watcher will see.
+    pub(crate) fn edit(&mut self, path: &RelPath, node: Option<Node>) {
+        self.seen.insert(path.clone());
+        match node {
+            Some(node) => self.nodes.insert(path.clone(), node),
+            None => self.nodes.remove(path),
+        };
+    }
+
+    /// Forgets everything that does not survive the process.
+    pub(crate) fn restart(&mut self) {
+        self.incoming.clear();
+        self.seen.clear();
+        self.open = false;
+    }
+
+    pub(crate) fn entry(&self, path: &RelPath) -> Option<Entry> {
+        self.nodes.get(path).map(Node::entry)
+    }
+
+    /// Returns what the watcher has to tell.
+    pub(crate) fn watch(&mut self) -> Option<Reply> {
+        if !self.open {
+            return None;
+        }
+        let seen = std::mem::take(&mut self.seen);
+        let changes: Vec<_> = seen
+            .into_iter()
+            .filter(|path| !is_ignored(path))
+            .map(|path| Change { entry: self.entry(&path), path })
+            .collect();
+        (!changes.is_empty()).then_some(Reply::Changed(changes))
+    }
+
+    pub(crate) fn handle(&mut self, request: Request) -> Vec<Reply> {
+        match request {
+            Request::Open(_) => {
+                self.open = true;
+                let (epoch, mounts) = (self.epoch, vec![]);
+                let info = RootInfo { epoch, writable: true, case_sensitive: true, mounts };
+                vec![Reply::Opened(info), Reply::Watching(WatchMode::Events)]
+            }
+            Request::Scan => {
+                self.seen.clear();
+                let entries = self.nodes.iter().filter(|(path, _)| !is_ignored(path));
+                let entries: Vec<_> = entries.map(|(path, node)| (path.clone(), node.entry())).collect();
+                let mut parts: Vec<_> =
+                    entries.chunks(3).map(|part| Reply::Entries { entries: part.to_vec(), last: false }).collect();
+                parts.push(Reply::Entries { entries: Vec::new(), last: true });
+                parts
+            }
+            Request::Apply { id, transition, content } => self.apply(id, transition, &content),
+            Request::Keep { id, path, file } => {
+                let check = DeltaCheck::new(file.size, 0);
+                let incoming = Incoming { path, transition: None, file, basis: vec![], bytes: vec![], check };
+                self.incoming.insert(id, incoming);
+                vec![]
+            }
+            Request::Data { id, block } => self.data(id, &block),
+            Request::Read { id, path, expect, basis } => match self.nodes.get(&path) {
+                Some(Node::File(bytes, _)) if self.entry(&path) == Some(Entry::File(expect)) => {
+                    let mut replies = Vec::new();
+                    let emit = |block| {
+                        replies.push(Reply::Data { id, block });
+                        Ok(())
+                    };
+                    match basis {
+                        Some(basis) => delta(&basis, &bytes[..], emit).unwrap(),
+                        None => whole(&bytes[..], emit).unwrap(),
+                    }
+                    replies
+                }
+                _ => vec![Reply::ReadFailed { id, actual: self.entry(&path), failure: None }],
+            },
+            Request::Sign { id, path, expect } => match self.nodes.get(&path) {
+                Some(Node::File(bytes, _)) if self.entry(&path) == Some(Entry::File(expect)) => {
+                    vec![Reply::Signed { id, signature: sign(&bytes[..], expect.size).unwrap() }]
+                }
+                _ => vec![Reply::ReadFailed { id, actual: self.entry(&path), failure: None }],
+            },
+            Request::Cancel { id } => {
+                self.incoming.remove(&id);
+                vec![]
+            }
+        }
+    }
+
+    fn apply(&mut self, id: u64, transition: Transition, content: &Content) -> Vec<Reply> {
+        let outcome = match (content, &transition.to) {
+            (Content::Incoming, Some(Entry::File(file))) => {
+                let basis = match self.nodes.get(&transition.path) {
+                    Some(Node::File(bytes, _)) => bytes.clone(),
+                    _ => Vec::new(),
+                };
+                let check = DeltaCheck::new(file.size, basis.len() as u64);
+                let incoming = Incoming {
+                    path: transition.path.clone(),
+                    file: *file,
+                    transition: Some(transition),
+                    basis,
+                    bytes: vec![],
+                    check,
+                };
+                self.incoming.insert(id, incoming);
+                return vec![];
+            }
+            (Content::Copy { from }, Some(Entry::File(file))) => match self.nodes.get(from) {
+                Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {
+                    let node = Node::File(bytes.clone(), file.executable);
+                    self.commit(&transition, Some(node))
+                }
+                _ => Outcome::NeedContent,
+            },
+            (Content::None, Some(Entry::File(file))) => match self.nodes.get(&transition.path) {
+                Some(Node::File(bytes, _)) => {
+                    let node = Node::File(bytes.clone(), file.executable);
+                    self.commit(&transition, Some(node))
+                }
+                _ => self.stale(&transition.path),
+            },
+            (Content::None, Some(Entry::Directory)) => self.commit(&transition, Some(Node::Directory)),
+            (Content::None, Some(Entry::Symlink { target })) => {
+                self.commit(&transition, Some(Node::Link(target.clone())))
+            }
+            (Content::None, None) => self.commit(&transition, None),
+            other => panic!("no such apply: {other:?}"),
+        };
+        vec![Reply::Applied { id, outcome }]
+    }
+
+    fn data(&mut self, id: u64, block: &Block) -> Vec<Reply> {
+        // An operation that failed early or was cancelled.
+        let Some(incoming) = self.incoming.get_mut(&id) else { return vec![] };
+        if incoming.check.push(block).is_err() {
+            self.incoming.remove(&id);
+            return vec![Reply::Applied { id, outcome: Outcome::NeedContent }];
+        }
+        for op in &block.ops {
+            match op {
+                DeltaOp::Literal(bytes) => incoming.bytes.extend_from_slice(bytes),
+                DeltaOp::Copy { offset, length } => {
+                    let at = usize::try_from(*offset).unwrap();
+                    let end = at + usize::try_from(*length).unwrap();
+                    incoming.bytes.extend_from_slice(&incoming.basis[at..end]);
+                }
+            }
+        }
+        if !block.last {
+            return vec![];
+        }
+        let incoming = self.incoming.remove(&id).unwrap();
+        let outcome = if Hash::of(&incoming.bytes) != incoming.file.hash {
+            Outcome::NeedContent
+        } else if let Some(transition) = incoming.transition {
+            self.commit(&transition, Some(Node::File(incoming.bytes, incoming.file.executable)))
+        } else {
+            if !self.forgetful {
+                self.kept.insert(conflict_name(&incoming.path, incoming.file.hash), incoming.bytes);
+            }
+            Outcome::Done
+        };
+        vec![Reply::Applied { id, outcome }]
+    }
+
+    fn stale(&self, path: &RelPath) -> Outcome {
+        Outcome::Stale { actual: self.entry(path) }
+    }
+
+    fn commit(&mut self, transition: &Transition, node: Option<Node>) -> Outcome {
+        let path = &transition.path;
+        assert_eq!(transition.to, node.as_ref().map(Node::entry), "{path}: content is not what was announced");
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Outcome::Failed(Failure { errno: 28, message: "no space left on device".into() });
+        }
+        if self.entry(path) != transition.from && !self.careless {
+            return self.stale(path);
+        }
+        if node.is_some()
+            && let Some(parent) = path.parent()
+            && self.nodes.get(&parent) != Some(&Node::Directory)
+        {
+            return Outcome::Failed(Failure { errno: 2, message: "no such folder".into() });
+        }
+        if node != Some(Node::Directory) && below(&self.nodes, path).next().is_some() {
+            return Outcome::Kept;
+        }
+        let old = match node {
+            Some(node) => self.nodes.insert(path.clone(), node),
+            None => self.nodes.remove(path),
+        };
+        if let Some(Node::File(bytes, _)) = old
+            && !matches!(self.nodes.get(path), Some(Node::File(now, _)) if *now == bytes)
+        {
+            self.displaced.push(Displaced { path: path.clone(), bytes });
+        }
+        Outcome::Done
+    }
+}
+
+pub(crate) fn is_ignored(path: &RelPath) -> bool {
+    path.components().any(|name| name == IGNORED)
+}
