@@ -222,7 +222,7 @@ fn agent_arguments(arguments: &[String], default_verb: &str, run: &Path, rootfs:
         kept.push(default_verb.to_owned());
     }
     let verb = kept[0].clone();
-    if verb != "seed" {
+    if matches!(verb.as_str(), "run" | "connect") {
         kept.extend(["--run-dir".to_owned(), run.display().to_string()]);
     }
     if matches!(verb.as_str(), "run" | "seed") {
@@ -312,6 +312,7 @@ mod tests {
         check(&["run", "--run-dir", "/.towline/run"], "run", &run);
         check(&["seed", "/a", "/b"], "run", &["seed", "/a", "/b", "--prefix", "/p/rootfs"]);
         check(&["connect", "--run-dir", "/.towline/run"], "connect", &["connect", "--run-dir", "/p/run"]);
+        check(&["version"], "connect", &["version"]);
         check(&[], "connect", &["connect", "--run-dir", "/p/run"]);
     }
 }
