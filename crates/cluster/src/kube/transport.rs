@@ -68,8 +68,7 @@ impl Failure {
                 not_sent |= error.is_connect();
             }
             if let Some(error) = cause.downcast_ref::<io::Error>() {
-                // How rustls says that it does not trust the server.
-                lasting |= error.kind() == io::ErrorKind::InvalidData;
+                lasting |= is_distrust(error);
             }
         }
         let message = deepest_words(error);
@@ -353,6 +352,13 @@ fn credential_words(error: &AuthError) -> String {
         AuthError::AuthExecParse(_) => "the credential plugin's output can't be read".to_owned(),
         other => words(&other.to_string()),
     }
+}
+
+/// Tells whether TLS gave up on the server: rustls says so as invalid data, which others wrap out of sight of
+/// `source`.
+fn is_distrust(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    error.kind() == io::ErrorKind::InvalidData || inner.is_some_and(is_distrust)
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

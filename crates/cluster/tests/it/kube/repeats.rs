@@ -3,12 +3,24 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use towline_cluster::ClusterError;
 use towline_cluster::port::{CONFIG_MAPS, Object, Patch, WriteOptions};
 
 use super::server::{Reply, Server, connect_to, pace, status, write_kubeconfig};
+
+/// A certificate of nobody, so that the machine's own are not asked for.
+const AUTHORITY: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkVENDQVJ1Z0F3SUJBZ0lVWmdiZWR0amZJWTdUdHVlS1Yxekdn\
+     QTJKRzlnd0NnWUlLb1pJemowRUF3SXcKRHpFTk1Bc0dBMVVFQXd3RWRHVnpkREFnRncweU5qRXhNakV4TVRJNE1EbGFH\
+     QTh5TVRJMk1UQXlPREV4TWpndwpPVm93RHpFTk1Bc0dBMVVFQXd3RWRHVnpkREJaTUJNR0J5cUdTTTQ5QWdFR0NDcUdT\
+     TTQ5QXdFSEEwSUFCTjV6CnF4dEp4L0lNdmxZYUVFbVgrdzlVcEZ5dzJRbWc4M2ExSWZtVXJkQ2JTNDI2R2QzRm1sZ2I3\
+     RnhLYUI5aFc5MSsKWk9sbFVvYjJ5ejdjeCtUTUZteWpVekJSTUIwR0ExVWREZ1FXQkJTV3FkOTRmVWh6Qlk3Vk9BM0tp\
+     WXprdXlBMQpsekFmQmdOVkhTTUVHREFXZ0JTV3FkOTRmVWh6Qlk3Vk9BM0tpWXprdXlBMWx6QVBCZ05WSFJNQkFmOEVC\
+     VEFECkFRSC9NQW9HQ0NxR1NNNDlCQU1DQTBnQU1FVUNJSGxCdExoNXB1YUMrRHFReVFHWXBQckUwby9MY1dkR0NvUy8K\
+     WW5LVldRSDNBaUVBM1RqWXZLaTRFN283azZkUldFVGNxQVZJZWVNT2VDVGRkcTYzMGhOUTlKbz0KLS0tLS1FTkQgQ0VS\
+     VElGSUNBVEUtLS0tLQo=";
 
 fn object() -> Object {
     Object::new(CONFIG_MAPS, "shop", "web")
@@ -145,4 +157,25 @@ async fn a_write_waits_for_a_server_that_is_not_there_yet() {
         "{never:?}"
     );
     assert!(since.elapsed() <= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_can_not_be_trusted_is_not_asked_again() {
+    let server = Server::start(|_, _| Reply::Gone).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let talks = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let _ended = socket.read_to_end(&mut Vec::new()).await;
+    });
+    let path = server.kubeconfig();
+    let plain = format!("server: 'http://127.0.0.1:{}'", server.port);
+    let secure = format!("server: 'https://127.0.0.1:{port}', certificate-authority-data: {AUTHORITY}");
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace(&plain, &secure)).unwrap();
+    let since = Instant::now();
+    let error = connect_to(path).await.get(&object()).await.unwrap_err();
+    assert!(matches!(error, ClusterError::Unreachable { .. }), "{error:?}");
+    assert!(since.elapsed() < Duration::from_millis(200), "{:?}", since.elapsed());
+    talks.await.unwrap();
 }
