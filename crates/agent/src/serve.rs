@@ -162,7 +162,7 @@ impl Agent {
         let (job, carrying) = match Job::start(spec, self.prefix.as_ref(), &self.reaper, Keep::All) {
             Ok(started) => started,
             Err(refusal) => {
-                let (_, writer) = channel.split();
+                let (_reader, writer) = channel.split();
                 let mut writer = MessageWriter::new(writer);
                 if writer.send(&ProcessOutput::Failed(refusal)).await.is_ok() {
                     let _ = writer.finish().await;

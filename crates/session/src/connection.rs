@@ -50,11 +50,12 @@ pub(crate) async fn run(
     context: Context,
     pod: String,
     container: String,
+    config_map: String,
     after: Duration,
     news_tx: mpsc::Sender<News>,
 ) {
     tokio::time::sleep(after).await;
-    let reason = match hold(&context, &pod, &container, &news_tx).await {
+    let reason = match hold(&context, &pod, &container, &config_map, &news_tx).await {
         Ok(reason) | Err(reason) => reason,
     };
     // Nobody listens only when the session is over.
@@ -66,8 +67,9 @@ pub(crate) async fn dial(
     context: &Context,
     pod: &str,
     container: &str,
+    config_map: &str,
 ) -> Result<(Link, AgentStatus, JoinSet<String>), String> {
-    let (Connection { link, driver, .. }, words) = establish(context, pod, container).await?;
+    let (Connection { link, driver, .. }, words) = establish(context, pod, container, config_map).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { driver.run().await.to_string() });
     tasks.spawn(words);
@@ -79,9 +81,11 @@ async fn hold(
     context: &Context,
     pod: &str,
     container: &str,
+    config_map: &str,
     news_tx: &mpsc::Sender<News>,
 ) -> Result<String, String> {
-    let (Connection { link, mut incoming, driver, .. }, words) = establish(context, pod, container).await?;
+    let (Connection { link, mut incoming, driver, .. }, words) =
+        establish(context, pod, container, config_map).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(words);
     let driving = driver.run();
@@ -107,7 +111,12 @@ async fn hold(
 /// What the far end's start wrote on standard error, as it comes.
 type Words = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
 
-async fn establish(context: &Context, pod: &str, container: &str) -> Result<(Connection, Words), String> {
+async fn establish(
+    context: &Context,
+    pod: &str,
+    container: &str,
+    config_map: &str,
+) -> Result<(Connection, Words), String> {
     let argv: Vec<String> = [AGENT_PATH, "connect", "--run-dir", RUN_MOUNT].map(str::to_owned).into();
     let ExecStream { stdin, stdout, stderr } = context
         .cluster
@@ -118,7 +127,15 @@ async fn establish(context: &Context, pod: &str, container: &str) -> Result<(Con
     let hello = Hello { program: [0; 32], version: env!("CARGO_PKG_VERSION").to_owned(), nonce: nonce() };
     let options = LinkOptions { hello, role: Role::Client, config: Config::default() };
     match tokio::time::timeout(HANDSHAKE, towline_link::establish(stdout, stdin, options)).await {
-        Ok(Ok(connection)) => Ok((connection, words)),
+        Ok(Ok(connection)) => {
+            // The ConfigMap's name ends with the hash of the agent that it holds: another one was put in its place.
+            let program = blake3::Hash::from_bytes(connection.peer.program).to_hex();
+            let wanted = config_map.rsplit('-').next().unwrap_or_default();
+            if wanted.is_empty() || !program.starts_with(wanted) {
+                return Err(format!("the agent in the pod is not the one of {config_map}: towline up again"));
+            }
+            Ok((connection, words))
+        }
         Ok(Err(error)) => {
             let words = tokio::time::timeout(LAST_WORDS, &mut words).await.unwrap_or_default();
             Err(if words.is_empty() { error.to_string() } else { format!("{error}: {words}") })
@@ -141,7 +158,9 @@ pub(crate) async fn ask(link: &Link, question: &ControlRequest) -> Result<Contro
     let channel =
         link.open(encode(&ChannelRequest::Control), Priority::Interactive).await.map_err(|error| error.to_string())?;
     let (reader, writer) = channel.split();
-    MessageWriter::new(writer).send(question).await.map_err(|error| error.to_string())?;
+    // Dropped before the answer it would take the whole channel with it.
+    let mut writer = MessageWriter::new(writer);
+    writer.send(question).await.map_err(|error| error.to_string())?;
     match MessageReader::new(reader).next().await {
         Ok(Some(reply)) => Ok(reply),
         Ok(None) => Err("the agent gave no answer".to_owned()),

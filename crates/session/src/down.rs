@@ -81,7 +81,8 @@ pub(crate) async fn revert(
         delete_clones(context, &record, tell).await?;
         wait_for_clones(context, &record).await?;
     }
-    let (found, said) = original::restore(context, &record).await?;
+    let (found, said) = original::restore(context, journal).await?;
+    let record = journal.record.clone();
     if let Some(found) = &found
         && towline_patcher::replicas(found) > 0
         && record.parked

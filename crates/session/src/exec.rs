@@ -3,6 +3,7 @@
 use tokio::task::JoinSet;
 use towline_link::message::{MessageReader, MessageWriter};
 use towline_link::{ChannelReader, ChannelWriter, Priority};
+use towline_patcher::Record;
 use towline_protocol::{ChannelRequest, ExitStatus, ProcessInput, ProcessOutput, ProcessSpec, encode};
 
 use crate::connection;
@@ -18,8 +19,8 @@ pub struct Exec {
 
 impl Exec {
     /// Opens a stream to the agent of a pod and starts the process there.
-    pub async fn start(context: &Context, pod: &str, container: &str, spec: &ProcessSpec) -> Result<Self, String> {
-        let (link, _, stream) = connection::dial(context, pod, container).await?;
+    pub async fn start(context: &Context, record: &Record, pod: &str, spec: &ProcessSpec) -> Result<Self, String> {
+        let (link, _, stream) = connection::dial(context, pod, &record.container, &record.config_map).await?;
         let opening = encode(&ChannelRequest::Exec(spec.clone()));
         let channel = link.open(opening, Priority::Interactive).await.map_err(|error| error.to_string())?;
         let (reader, writer) = channel.split();

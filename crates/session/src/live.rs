@@ -323,6 +323,7 @@ impl Actor {
                     self.live.context.clone(),
                     pod,
                     container,
+                    self.live.journal.record.config_map.clone(),
                     after,
                     self.connection_tx.clone(),
                 );

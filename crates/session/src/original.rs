@@ -118,9 +118,12 @@ pub(crate) async fn fence(context: &Context, record: &Record) -> Result<(), Clus
 
 /// Brings the original's replicas back, if they are still our zero, and gives the field back to those who owned it.
 /// Returns the original as it stands after that, and what was done in words.
-pub(crate) async fn restore(context: &Context, record: &Record) -> Result<(Option<Value>, String), ClusterError> {
-    let object = object(context, record);
-    let hpa = autoscaler_range(context, record).await;
+pub(crate) async fn restore(
+    context: &Context,
+    journal: &mut Journal,
+) -> Result<(Option<Value>, String), ClusterError> {
+    let object = object(context, &journal.record);
+    let hpa = autoscaler_range(context, &journal.record).await;
     let mut said = String::new();
     for attempt in 1.. {
         let original = match context.cluster.get(&object).await {
@@ -128,6 +131,15 @@ pub(crate) async fn restore(context: &Context, record: &Record) -> Result<(Optio
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error),
         };
+        // Appliers that have come to own the field beside us meanwhile are written down before our write takes it
+        // from them, so that it is given back to them too.
+        if let Some(original) = &original
+            && journal.record.join_owners(original)
+            && let Written::Lost(message) = journal.write(context).await?
+        {
+            return Ok((Some(original.clone()), message));
+        }
+        let record = &journal.record;
         let patch = match towline_patcher::restore(original.as_ref(), record, hpa) {
             Restore::Scale(patch) => patch,
             Restore::Nothing { reason } => {
@@ -142,7 +154,8 @@ pub(crate) async fn restore(context: &Context, record: &Record) -> Result<(Optio
         };
         match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
             Ok(restored) => said = format!("has its replicas again: {}", towline_patcher::replicas(&restored)),
-            Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) if attempt < ATTEMPTS => {}
+            Err(ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. })
+                if attempt < ATTEMPTS => {}
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }

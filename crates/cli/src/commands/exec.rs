@@ -21,7 +21,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
     let size = terminal::size();
     let argv = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
     let spec = ProcessSpec { argv, environment: environment(size), workdir: None, terminal: size };
-    let mut exec = Exec::start(&context, &pod, &held.record.container, &spec).await.map_err(Failure::new)?;
+    let mut exec = Exec::start(&context, &held.record, &pod, &spec).await.map_err(Failure::new)?;
     let _raw = size.map(|_| Raw::enter()).transpose()?;
     let mut typed = terminal::input();
     let mut resized = signal(SignalKind::window_change())?;
