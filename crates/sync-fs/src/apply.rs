@@ -67,16 +67,12 @@ impl Workspace {
 
     /// Begins to keep the other side's bytes of a conflict.
     pub(crate) fn keep(&mut self, id: RequestId, path: &RelPath, file: snapshot::File) -> Answers {
-        let begun = self.store().and_then(|store| {
-            let conflicts = store.conflicts.as_ref().ok_or_else(|| {
-                Outcome::Failed(refusal(Errno::OPNOTSUPP, "conflicts are kept on the laptop only"))
-            })?;
-            conflicts.try_clone().map_err(|error| failed("keep", path, &error))
-        });
-        let begun = begun.and_then(|folder| {
-            self.check_room(path, file.size)?;
-            Incoming::new(Purpose::Keep, path.clone(), file, folder, format!("{INCOMING_CONFLICT}{id:x}"))
-                .map_err(|error| failed("keep", path, &error))
+        let begun = self.check_room(path, file.size).and_then(|()| {
+            let refused =
+                || Outcome::Failed(refusal(Errno::OPNOTSUPP, "conflicts are kept on the laptop only"));
+            let folder = self.store()?.conflicts.clone().ok_or_else(refused)?;
+            let name = format!("{INCOMING_CONFLICT}{id:x}");
+            Ok(Incoming::new(Purpose::Keep, path.clone(), file, folder, name))
         });
         match begun {
             Ok(incoming) => {
@@ -105,12 +101,15 @@ impl Workspace {
             _ => None,
         };
         let mut answers = Answers::new();
-        for Ready { id, incoming } in ready {
+        for Ready { id, mut incoming } in ready {
             let synced = match &all {
                 Some(Ok(())) => Ok(()),
                 // Asked again about the same data, the kernel may say that all is well: it is not asked again.
                 Some(Err(error)) => Err(failed("write", &incoming.path, error)),
-                None => incoming.file.sync_data().map_err(|error| failed("write", &incoming.path, &error)),
+                None => incoming
+                    .file()
+                    .and_then(|file| file.sync_data())
+                    .map_err(|error| failed("write", &incoming.path, &error)),
             };
             let outcome = match synced {
                 Ok(()) => self.commit(incoming),
@@ -196,19 +195,9 @@ impl Workspace {
     }
 
     fn stage(&mut self, id: RequestId, file: snapshot::File, transition: &Transition) -> Step<Incoming> {
-        let path = transition.path.clone();
-        let folder = self.store()?.stage.incoming().try_clone_to_owned();
-        folder
-            .and_then(|folder| {
-                Incoming::new(
-                    Purpose::Apply(transition.clone()),
-                    path.clone(),
-                    file,
-                    folder,
-                    format!("{id:x}"),
-                )
-            })
-            .map_err(|error| failed("stage", &path, &error))
+        let folder = self.store()?.stage.share_incoming();
+        let purpose = Purpose::Apply(transition.clone());
+        Ok(Incoming::new(purpose, transition.path.clone(), file, folder, format!("{id:x}")))
     }
 
     /// Opens the version that `from` names, if it still stands there.
@@ -250,14 +239,19 @@ impl Workspace {
         Some(self.commit(incoming))
     }
 
-    fn commit(&mut self, incoming: Incoming) -> Outcome {
+    fn commit(&mut self, mut incoming: Incoming) -> Outcome {
+        let mode = match &incoming.purpose {
+            Purpose::Apply(transition) => self.mode_for(transition),
+            Purpose::Keep => Mode::RUSR | Mode::WUSR,
+        };
+        let finished = incoming.file().and_then(|file| Ok(fchmod(&*file, mode)?));
+        if let Err(error) = finished {
+            let outcome = failed("write", &incoming.path, &error);
+            incoming.discard();
+            return outcome;
+        }
         let result = match &incoming.purpose {
-            Purpose::Apply(transition) => {
-                let mode = self.mode_for(transition);
-                fchmod(&incoming.file, mode)
-                    .map_err(|error| failed("write", &incoming.path, &error.into()))
-                    .and_then(|()| self.install_staged(&incoming.name, transition))
-            }
+            Purpose::Apply(transition) => self.install_staged(&incoming.name, transition),
             Purpose::Keep => {
                 let name = kept_name(&incoming.path, incoming.planned().hash);
                 renameat(&incoming.folder, incoming.name.as_str(), &incoming.folder, name)

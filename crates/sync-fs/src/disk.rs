@@ -41,6 +41,8 @@ pub(crate) struct Stat {
     pub(crate) size: u64,
     pub(crate) modified: Timestamp,
     pub(crate) changed: Timestamp,
+    /// Tells a file from an earlier one whose inode it was given; 0 where the file system does not say.
+    pub(crate) born: Timestamp,
     pub(crate) owner: u32,
     pub(crate) mount_root: bool,
 }
@@ -54,6 +56,7 @@ impl Stat {
         size: 0,
         modified: (0, 0),
         changed: (0, 0),
+        born: (0, 0),
         owner: 0,
         mount_root: false,
     };
@@ -95,6 +98,8 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
+
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 impl Root {
     /// Opens the folder at `path`, which may itself be reached through links: it is the user's choice.
@@ -204,7 +209,7 @@ pub(crate) fn open_file(folder: BorrowedFd<'_>, name: &str) -> io::Result<(File,
 /// Returns what the kernel says of `name` in `folder`, of a link itself.
 pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    match statx(folder, name, flags, StatxFlags::BASIC_STATS) {
+    match statx(folder, name, flags, WANTED) {
         Ok(stat) => Ok(from_statx(&stat)),
         Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)),
         Err(error) => Err(error.into()),
@@ -213,7 +218,7 @@ pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
 
 /// Returns what the kernel says of an open file.
 pub(crate) fn stat_of(fd: BorrowedFd<'_>) -> io::Result<Stat> {
-    match statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+    match statx(fd, "", AtFlags::EMPTY_PATH, WANTED) {
         Ok(stat) => Ok(from_statx(&stat)),
         Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&fstat(fd)?)),
         Err(error) => Err(error.into()),
@@ -254,6 +259,7 @@ fn from_statx(stat: &Statx) -> Stat {
         size: stat.stx_size,
         modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        born: (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec),
         owner: stat.stx_uid,
         mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
     }
@@ -273,6 +279,7 @@ fn from_stat(stat: &rustix::fs::Stat) -> Stat {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: (i64::from(stat.st_mtime), nanoseconds(stat.st_mtime_nsec)),
         changed: (i64::from(stat.st_ctime), nanoseconds(stat.st_ctime_nsec)),
+        born: (0, 0),
         owner: stat.st_uid,
         mount_root: false,
     }

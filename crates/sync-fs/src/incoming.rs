@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use towline_sync_core::delta::DeltaCheck;
@@ -30,9 +31,10 @@ pub(crate) enum Purpose {
 pub(crate) struct Incoming {
     pub(crate) purpose: Purpose,
     pub(crate) path: RelPath,
-    pub(crate) file: File,
+    /// Made with the first bytes: most files come in one piece, and a descriptor for each that is asked for is too many.
+    file: Option<File>,
     /// Where it is staged, and under which name.
-    pub(crate) folder: OwnedFd,
+    pub(crate) folder: Arc<OwnedFd>,
     pub(crate) name: String,
     planned: snapshot::File,
     hasher: blake3::Hasher,
@@ -49,23 +51,22 @@ pub(crate) struct Ready {
 }
 
 impl Incoming {
-    /// Makes the staged file `name` in `folder` for content that is to be `planned`.
+    /// Prepares for the file `name` in `folder` and content that is to be `planned`.
     pub(crate) fn new(
         purpose: Purpose,
         path: RelPath,
         planned: snapshot::File,
-        folder: OwnedFd,
+        folder: Arc<OwnedFd>,
         name: String,
-    ) -> io::Result<Self> {
-        let file = create(folder.as_fd(), &name)?;
+    ) -> Self {
         let basis = match &purpose {
             Purpose::Apply(Transition { from: Some(Entry::File(from)), .. }) => from.size,
             _ => 0,
         };
-        Ok(Self {
+        Self {
             purpose,
             path,
-            file,
+            file: None,
             folder,
             name,
             planned,
@@ -73,7 +74,7 @@ impl Incoming {
             basis: None,
             check: DeltaCheck::new(planned.size, basis),
             copied: false,
-        })
+        }
     }
 
     /// Tells whether the block copies from an older version that is not open yet.
@@ -144,7 +145,16 @@ impl Incoming {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes)
+        self.file()?.write_all(bytes)
+    }
+
+    /// Returns the staged file, which is made if there were no bytes yet.
+    pub(crate) fn file(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => create(self.folder.as_fd(), &self.name)?,
+        };
+        Ok(self.file.insert(file))
     }
 
     fn copy(&mut self, mut offset: u64, mut length: u64) -> io::Result<()> {

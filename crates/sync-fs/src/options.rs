@@ -55,7 +55,7 @@ impl Default for Limits {
         Self {
             file_size: 4 << 30,
             reserve: 16 << 20,
-            incoming: 512,
+            incoming: 4096,
             verify: Duration::from_mins(5),
             poll: Duration::from_secs(2),
         }

@@ -23,6 +23,8 @@ use crate::workspace::Workspace;
 
 /// About how much goes into one message of entries or changes, in bytes.
 const MESSAGE_BYTES: usize = 64 * 1024;
+/// After this many requests in a row, what is under way gets its turn.
+const TURN: u64 = 64;
 /// At most one part in this many of the time goes into scanning where events are not to be had.
 const POLL_SHARE: u32 = 20;
 
@@ -103,8 +105,6 @@ pub(crate) struct Session {
     told: Option<WatchMode>,
     /// Whether a whole scan was reported: before, there is nothing that changes could refer to.
     scanned: bool,
-    /// Whether it was reported that the root is not what it was.
-    lost: bool,
     next_scan: Option<Instant>,
 }
 
@@ -121,6 +121,7 @@ impl Worker {
     }
 
     fn run(&mut self) {
+        let mut requests = 0_u64;
         while self.listening {
             let busy = self.session.as_ref().is_some_and(Session::is_busy);
             let deadline = self.session.as_ref().and_then(|session| session.next_scan);
@@ -130,7 +131,14 @@ impl Worker {
                     self.flush();
                     self.notice(&dirty);
                 }
-                Work::Request(request) => self.handle(request),
+                Work::Request(request) => {
+                    self.handle(request);
+                    requests += 1;
+                    if requests.is_multiple_of(TURN) {
+                        self.flush();
+                        self.read_on();
+                    }
+                }
                 Work::Idle => {
                     self.flush();
                     self.read_on();
@@ -213,7 +221,6 @@ impl Worker {
             readings: VecDeque::new(),
             told: None,
             scanned: false,
-            lost: false,
             next_scan: None,
         };
         match session.startwatcher(&self.inbox) {
@@ -246,10 +253,13 @@ impl Worker {
         match result {
             Ok(()) => {
                 session.scanned = true;
-                session.lost = false;
+                session.workspace.tree.problems.set_root(None);
                 self.reply(Reply::Entries { entries: batch.items, last: true });
             }
-            Err(error) => self.scan_failed(&error),
+            Err(error) => {
+                session.next_scan = Some(Instant::now() + self.options.limits.poll);
+                self.scan_failed(&error);
+            }
         }
     }
 
@@ -272,15 +282,15 @@ impl Worker {
         };
         match result {
             Ok(changes) => {
-                session.lost = false;
+                session.workspace.tree.problems.set_root(None);
                 self.report(changes);
             }
             Err(error) => {
                 // What was missed is found by the scan that is due soon.
                 session.next_scan = Some(Instant::now() + self.options.limits.poll);
-                if session.workspace.tree.root.check().is_err() && !std::mem::replace(&mut session.lost, true)
-                {
-                    self.scan_failed(&error);
+                if session.workspace.tree.root.check().is_err() {
+                    let message = format!("nothing is synced: {error}");
+                    session.workspace.tree.problems.set_root(Some(message));
                 }
             }
         }

@@ -120,7 +120,8 @@ impl Tree {
         if seen.entry == Entry::Directory {
             let same = old.is_some_and(|old| {
                 old.entry == Entry::Directory
-                    && (old.stat.identity, old.stat.mode) == (seen.stat.identity, seen.stat.mode)
+                    && (old.stat.identity, old.stat.born) == (seen.stat.identity, seen.stat.born)
+                    && old.stat.mode == seen.stat.mode
             });
             let watched = self.watches.as_ref().is_none_or(|watches| watches.has(path));
             if same && watched {

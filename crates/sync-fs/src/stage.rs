@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
@@ -25,7 +26,7 @@ pub(crate) const TRASH: &str = "trash";
 pub(crate) struct Stage {
     folder: OwnedFd,
     /// New content, incomplete or not yet in its place: worthless after a crash.
-    incoming: OwnedFd,
+    incoming: Arc<OwnedFd>,
     /// Old content, moved away and not yet judged: precious after a crash.
     displaced: OwnedFd,
     /// Keeps the lock while it is open.
@@ -48,7 +49,7 @@ impl Stage {
         for name in list(incoming.as_fd())? {
             remove(incoming.as_fd(), name.as_slice())?;
         }
-        Ok(Self { folder, incoming, displaced, _lock: lock })
+        Ok(Self { folder, incoming: Arc::new(incoming), displaced, _lock: lock })
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
@@ -57,6 +58,11 @@ impl Stage {
 
     pub(crate) fn incoming(&self) -> BorrowedFd<'_> {
         self.incoming.as_fd()
+    }
+
+    /// Returns the folder for new content, to be held by what is on its way.
+    pub(crate) fn share_incoming(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.incoming)
     }
 
     pub(crate) fn displaced(&self) -> BorrowedFd<'_> {

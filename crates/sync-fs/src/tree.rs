@@ -57,6 +57,8 @@ pub(crate) struct Problems {
     entries: BTreeMap<String, &'static str>,
     /// Names that no entry can carry: found by listings only.
     names: BTreeMap<String, &'static str>,
+    /// What is wrong with the root itself.
+    root: Option<String>,
     changed: bool,
 }
 
@@ -70,6 +72,12 @@ impl Problems {
             Some(message) => self.entries.insert(path.as_str().to_owned(), message) != Some(message),
             None => self.entries.remove(path.as_str()).is_some(),
         };
+    }
+
+    /// Says what is wrong with the root itself, or that nothing is.
+    pub(crate) fn set_root(&mut self, problem: Option<String>) {
+        self.changed |= self.root.is_some() != problem.is_some();
+        self.root = problem;
     }
 
     /// Forgets the entries: a scan finds them anew.
@@ -95,11 +103,12 @@ impl Problems {
     /// Returns all problems if they are others than last time.
     pub(crate) fn take_changed(&mut self) -> Option<Vec<Problem>> {
         std::mem::take(&mut self.changed).then(|| {
-            self.entries
-                .iter()
-                .chain(&self.names)
+            let root = self.root.iter().map(|message| (".", message.as_str()));
+            let rest =
+                self.entries.iter().chain(&self.names).map(|(path, message)| (path.as_str(), *message));
+            root.chain(rest)
                 .take(MAX_PROBLEMS)
-                .map(|(path, message)| Problem { path: path.clone(), message: (*message).to_owned() })
+                .map(|(path, message)| Problem { path: path.to_owned(), message: message.to_owned() })
                 .collect()
         })
     }

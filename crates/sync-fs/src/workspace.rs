@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use towline_sync_core::message::{Failure, Open, RequestId, RootInfo};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Hash;
 
 use crate::apply::INCOMING_CONFLICT;
-use crate::disk::{Root, list};
+use crate::disk::{Root, list, stat_of};
 use crate::guard::Guard;
 use crate::hook::Hook;
 use crate::incoming::{Incoming, Ready};
@@ -48,7 +49,7 @@ pub(crate) struct Workspace {
 pub(crate) struct Store {
     pub(crate) stage: Stage,
     pub(crate) trash: Trash,
-    pub(crate) conflicts: Option<OwnedFd>,
+    pub(crate) conflicts: Option<Arc<OwnedFd>>,
 }
 
 impl Workspace {
@@ -156,7 +157,7 @@ fn open_store(root: &Root, keep: Option<&OwnedFd>, trash_limit: u64) -> io::Resu
     let beside: BorrowedFd<'_> = keep.map_or(stage.folder(), AsFd::as_fd);
     let mut trash = Trash::open(open_private(beside, TRASH)?, trash_limit)?;
     trash.recover(stage.displaced())?;
-    let conflicts = keep.map(|keep| open_private(keep.as_fd(), CONFLICTS)).transpose()?;
+    let conflicts = keep.map(|keep| open_private(keep.as_fd(), CONFLICTS)).transpose()?.map(Arc::new);
     for name in conflicts.as_ref().map_or(Ok(Vec::new()), |folder| list(folder.as_fd()))? {
         if let (Some(folder), true) = (&conflicts, name.starts_with(INCOMING_CONFLICT.as_bytes())) {
             remove(folder.as_fd(), name.as_slice())?;
@@ -172,8 +173,7 @@ fn is_read_only(error: &io::Error) -> bool {
 
 /// Names a folder that can't hold a token by what the disk says of it.
 fn derived_epoch(root: &Root) -> [u8; 16] {
-    let born = statx(root.fd(), "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)
-        .map_or((0, 0), |stat| (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
+    let born = stat_of(root.fd()).map(|stat| stat.born).unwrap_or_default();
     let hash = Hash::of(format!("{:?} {born:?}", root.identity()).as_bytes());
     let mut token = [0; 16];
     token.copy_from_slice(&hash.0[..16]);

@@ -153,7 +153,7 @@ fn where_there_are_no_events_it_scans_from_time_to_time() {
 }
 
 #[test]
-fn a_vanished_root_is_said_once_and_ends_nothing() {
+fn a_vanished_root_is_said_and_ends_nothing() {
     let limits = crate::Limits { poll: Duration::from_millis(5), ..crate::Limits::default() };
     let options = ReplicaOptions { limits, ..ReplicaOptions::default() };
     let mut live = Live::new(&["a 1", "b 1"], options);
@@ -164,9 +164,12 @@ fn a_vanished_root_is_said_once_and_ends_nothing() {
     fs::rename(live.path(), &aside).unwrap();
     fs::create_dir(live.path()).unwrap();
     fs::write(aside.join("b"), "behind our back").unwrap();
-    let failed = live.wait(|reply| matches!(reply, Reply::ScanFailed(_)));
-    let Reply::ScanFailed(failure) = failed else { unreachable!() };
-    assert!(failure.message.contains("another folder"), "{failure:?}");
+    let said = |reply: &Reply, count: usize| matches!(reply, Reply::Problems(all) if all.len() == count);
+    let Reply::Problems(problems) = live.wait(|reply| said(reply, 1)) else { unreachable!() };
+    assert_eq!(problems[0].path, ".");
+    assert!(problems[0].message.contains("another folder"), "{problems:?}");
+    live.replica.request(Request::Scan);
+    live.wait(|reply| matches!(reply, Reply::ScanFailed(_)));
     let id = next_id();
     let transition = Transition { path: path("a"), from: Some(file(b"changed")), to: None };
     live.replica.request(Request::Apply { id, transition, content: Content::None });
@@ -175,6 +178,7 @@ fn a_vanished_root_is_said_once_and_ends_nothing() {
     fs::remove_dir(live.path()).unwrap();
     fs::rename(&aside, live.path()).unwrap();
     live.converge();
+    live.wait(|reply| said(reply, 0));
 }
 
 #[test]
