@@ -217,7 +217,9 @@ impl Engine {
             })
         };
         below(tree, &step.path).all(|(path, entry)| matches!(entry, Entry::Opaque(_)) || goes(path))
-            && below(&self.flights.by_path, &step.path).all(|(path, _)| goes(path))
+            && below(&self.flights.by_path, &step.path).all(|(path, id)| {
+                self.flights.by_id.get(id).is_none_or(|flight| flight.side != side) || goes(path)
+            })
     }
 
     fn begin(&mut self, side: Side, queued: Queued, bulk: bool) {

@@ -2,6 +2,7 @@
 
 use crate::engine::flight::{Flight, Stage, read_id};
 use crate::engine::queue::Operation;
+use crate::engine::replica::take_from;
 use crate::engine::{Engine, EngineError, Side, SyncEvent};
 use crate::message::{Block, Content, Failure, Outcome, Request, RequestId, Signature, conflict_name};
 use crate::path::RelPath;
@@ -131,6 +132,8 @@ impl Engine {
             // The other side had it when this began. If it has something else by now, that is a change since.
             self.agree(path, to.clone());
         }
+        // What could not be made before this was there can be now.
+        take_from(&mut self.blocked, path, &mut self.dirty);
         if to.is_none()
             && let Some(parent) = path.parent()
             && self.blocked.remove(&parent)

@@ -75,7 +75,7 @@ impl Engine {
         let replica = &mut self.replicas[side as usize];
         let old = replica.tree().get(path).cloned();
         let gone = replica.set(path, entry);
-        if old.as_ref() == entry {
+        if old.as_ref() == entry && gone.is_empty() {
             return;
         }
         for path in gone.iter().chain([path]) {

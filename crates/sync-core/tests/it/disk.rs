@@ -86,6 +86,11 @@ impl Disk {
         };
     }
 
+    /// Tells whether content for a path is coming.
+    pub(crate) fn expects(&self, path: &RelPath) -> bool {
+        self.incoming.values().any(|incoming| incoming.path == *path)
+    }
+
     /// Forgets everything that does not survive the process.
     pub(crate) fn restart(&mut self) {
         self.incoming.clear();
@@ -123,8 +128,10 @@ impl Disk {
                 self.seen.clear();
                 let entries = self.nodes.iter().filter(|(path, _)| !is_ignored(path));
                 let entries: Vec<_> = entries.map(|(path, node)| (path.clone(), node.entry())).collect();
-                let mut parts: Vec<_> =
-                    entries.chunks(3).map(|part| Reply::Entries { entries: part.to_vec(), last: false }).collect();
+                let mut parts: Vec<_> = entries
+                    .chunks(3)
+                    .map(|part| Reply::Entries { entries: part.to_vec(), last: false })
+                    .collect();
                 parts.push(Reply::Entries { entries: Vec::new(), last: true });
                 parts
             }
@@ -191,7 +198,7 @@ impl Disk {
                 _ => Outcome::NeedContent,
             },
             (Content::None, Some(Entry::File(file))) => match self.nodes.get(&transition.path) {
-                Some(Node::File(bytes, _)) => {
+                Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {
                     let node = Node::File(bytes.clone(), file.executable);
                     self.commit(&transition, Some(node))
                 }
@@ -247,7 +254,11 @@ impl Disk {
 
     fn commit(&mut self, transition: &Transition, node: Option<Node>) -> Outcome {
         let path = &transition.path;
-        assert_eq!(transition.to, node.as_ref().map(Node::entry), "{path}: content is not what was announced");
+        assert_eq!(
+            transition.to,
+            node.as_ref().map(Node::entry),
+            "{path}: content is not what was announced"
+        );
         if self.failing > 0 {
             self.failing -= 1;
             return Outcome::Failed(Failure { errno: 28, message: "no space left on device".into() });
