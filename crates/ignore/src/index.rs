@@ -1,6 +1,7 @@
 //! Finds the first rule that matches a path without asking every rule.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::glob::Glob;
 use crate::pattern::Test;
@@ -8,10 +9,10 @@ use crate::pattern::Test;
 /// The tests of rules, by kind. A rule is known by its position; the lowest that matches wins.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    names: HashMap<Box<str>, usize>,
-    tops: HashMap<Box<str>, usize>,
+    names: Table<usize>,
+    tops: Table<usize>,
     /// Endings of names, by what they hold from their last dot on.
-    extensions: HashMap<Box<str>, Vec<(usize, Box<str>)>>,
+    extensions: Table<Vec<(usize, Box<str>)>>,
     /// Endings of names without a dot.
     endings: Vec<(usize, Box<str>)>,
     beginnings: Vec<(usize, Box<str>)>,
@@ -42,9 +43,9 @@ impl Index {
 
     pub(crate) fn is_empty(&self) -> bool {
         let Self { names, tops, extensions, endings, beginnings, globs } = self;
-        names.is_empty()
-            && tops.is_empty()
-            && extensions.is_empty()
+        names.entries.is_empty()
+            && tops.entries.is_empty()
+            && extensions.entries.is_empty()
             && endings.is_empty()
             && beginnings.is_empty()
             && globs.is_empty()
@@ -78,6 +79,36 @@ impl Index {
             best = found.map_or(best, |(position, ..)| *position);
         }
         (best < bound).then_some(best)
+    }
+}
+
+/// Values by name. Most names that are asked for are not in it, and a look at their length and
+/// ends settles that without hashing them.
+#[derive(Debug, Default)]
+struct Table<T> {
+    /// The marks of all names in it.
+    marks: [u64; 4],
+    entries: HashMap<Box<str>, T>,
+}
+
+impl<T> Table<T> {
+    /// Returns the word and the bit of a name's length, first and last byte.
+    fn mark(name: &str) -> (usize, u64) {
+        let bytes = name.as_bytes();
+        let (first, last) = (bytes.first().copied().unwrap_or(0), bytes.last().copied().unwrap_or(0));
+        let mark = bytes.len().wrapping_mul(41) + usize::from(first) * 11 + usize::from(last) * 3;
+        (mark / 64 % 4, 1 << (mark % 64))
+    }
+
+    fn get(&self, name: &str) -> Option<&T> {
+        let (word, bit) = Self::mark(name);
+        if self.marks[word] & bit == 0 { None } else { self.entries.get(name) }
+    }
+
+    fn entry(&mut self, name: Box<str>) -> Entry<'_, Box<str>, T> {
+        let (word, bit) = Self::mark(&name);
+        self.marks[word] |= bit;
+        self.entries.entry(name)
     }
 }
 
