@@ -1,0 +1,69 @@
+//! `cargo xtask e2e`: one set of scenarios, on the embedded cluster and on a real one.
+
+use anyhow::{Result, bail};
+
+use crate::{agent, run};
+
+/// Where scenarios run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adapter {
+    Embedded,
+    Kube,
+}
+
+/// Builds what the scenarios start, then runs them.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let (adapters, rest) = choose(arguments)?;
+    run::status(run::cargo(["build", "-p", "cli", "--locked"]))?;
+    run::status(run::cargo(["build", "-p", "towline-agent", "-p", "hello", "--locked"]))?;
+    for adapter in adapters {
+        let words: &[&str] = match adapter {
+            Adapter::Embedded => &["--test", "embedded"],
+            Adapter::Kube => {
+                if std::env::vars_os().all(|(name, value)| name != "KUBECONFIG" || value.is_empty()) {
+                    bail!("KUBECONFIG is not set: name a cluster that may be played with");
+                }
+                agent::run()?;
+                &["--features", "e2e/kube", "--test", "kube"]
+            }
+        };
+        // The whole workspace is named so that nothing is built with other features than by `cargo test --workspace`.
+        let test = ["test", "--workspace", "--locked"].iter().chain(words).chain(&["--"]).chain(rest);
+        run::status(run::cargo(test.copied()))?;
+    }
+    Ok(())
+}
+
+fn choose<'a>(arguments: &'a [&'a str]) -> Result<(Vec<Adapter>, &'a [&'a str])> {
+    match arguments {
+        ["--adapter", "embedded", rest @ ..] => Ok((vec![Adapter::Embedded], rest)),
+        ["--adapter", "kube", rest @ ..] => Ok((vec![Adapter::Kube], rest)),
+        ["--adapter", "all", rest @ ..] => Ok((vec![Adapter::Embedded, Adapter::Kube], rest)),
+        ["--adapter", ..] => bail!("--adapter is one of embedded, kube, all"),
+        rest => Ok((vec![Adapter::Embedded], rest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_are_chosen_and_the_rest_goes_to_the_tests() {
+        let check = |line: &str, adapters: &[Adapter], rest: &[&str]| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (chosen, left) = choose(&words).unwrap();
+            assert_eq!((chosen.as_slice(), left), (adapters, rest), "{line}");
+        };
+        check("", &[Adapter::Embedded], &[]);
+        check("--adapter kube", &[Adapter::Kube], &[]);
+        check(
+            "--adapter all forward --nocapture",
+            &[Adapter::Embedded, Adapter::Kube],
+            &["forward", "--nocapture"],
+        );
+        check("down", &[Adapter::Embedded], &["down"]);
+        assert!(choose(&["--adapter", "both"]).is_err());
+        assert!(choose(&["--adapter"]).is_err());
+    }
+}
