@@ -180,7 +180,8 @@ impl View<'_> {
         };
         match (self.mode, protected) {
             (Mode::Mirror, _) => to_remote(),
-            (Mode::TwoWay | Mode::RemoteToLocal, Some(why)) => one_way(Leave::Protected(why)),
+            (Mode::TwoWay, Some(why)) => one_way(Leave::Protected(why)),
+            (Mode::RemoteToLocal, Some(why)) => Decision::Leave(Leave::Protected(why)),
             (Mode::LocalToRemote, _) => one_way(Leave::Mode),
             (Mode::RemoteToLocal, None) => {
                 let unseen = local != base && local.is_some();

@@ -134,11 +134,9 @@ impl Engine {
         }
         // What could not be made before this was there can be now.
         take_from(&mut self.blocked, path, &mut self.dirty);
-        if to.is_none()
-            && let Some(parent) = path.parent()
-            && self.blocked.remove(&parent)
-        {
-            self.dirty.insert(parent);
+        if to.is_none() {
+            let above = path.ancestors().filter(|above| self.blocked.remove(above));
+            self.dirty.extend(above);
         }
         self.surprises.remove(path);
         let deleted = to.is_none();

@@ -104,11 +104,8 @@ impl Engine {
     pub(super) fn wake(&mut self, side: Side, path: &RelPath) {
         let waiting = &mut self.waiting[side as usize];
         take_from(waiting, path, &mut self.dirty);
-        if let Some(parent) = path.parent()
-            && waiting.remove(&parent)
-        {
-            self.dirty.insert(parent);
-        }
+        let above = path.ancestors().filter(|above| waiting.remove(above));
+        self.dirty.extend(above);
     }
 
     /// Counts a path that was something else than expected; too often in a row, and it is left alone.
