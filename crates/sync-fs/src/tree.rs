@@ -9,7 +9,7 @@ use towline_sync_core::message::{Failure, Problem};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, Opaque};
 
-use crate::disk::Root;
+use crate::disk::{Root, list};
 use crate::guard::Guard;
 use crate::known::{Known, Seen};
 use crate::rules::Rules;
@@ -28,7 +28,13 @@ pub(crate) struct Tree {
     /// `None` where the kernel gives no events.
     pub(crate) watches: Option<Arc<WatchTable>>,
     pub(crate) problems: Problems,
+    /// What a test does when a folder has just been listed.
+    #[cfg(test)]
+    pub(crate) listed: Option<Listed>,
 }
+
+#[cfg(test)]
+pub(crate) type Listed = Box<dyn Fn(Option<&RelPath>) + Send>;
 
 impl Tree {
     /// Watches an open folder; must come before it is listed.
@@ -36,6 +42,18 @@ impl Tree {
         if let Some(watches) = &self.watches {
             watches.add(folder, path);
         }
+    }
+
+    /// Lists an open folder.
+    pub(crate) fn names(&self, folder: BorrowedFd<'_>, path: Option<&RelPath>) -> io::Result<Vec<Vec<u8>>> {
+        let names = list(folder);
+        #[cfg(test)]
+        if let Some(listed) = &self.listed {
+            listed(path);
+        }
+        #[cfg(not(test))]
+        let _only_for_tests = path;
+        names
     }
 
     /// Records what stands at `path` now.

@@ -98,6 +98,8 @@ impl Workspace {
             guard: Guard::new(options.protect),
             watches: None,
             problems: Problems::default(),
+            #[cfg(test)]
+            listed: None,
         };
         let workspace = Self {
             case_sensitive: info.case_sensitive,

@@ -12,6 +12,9 @@ use towline_sync_core::snapshot::Entry;
 use super::{Desk, file, lines};
 use crate::disk::Resolver;
 
+/// So many transitions must have been made between two turns of the racer for the test to mean anything.
+const ENOUGH: usize = 200;
+
 /// Applies while the racer runs and returns how many transitions were made, and what was written outside. Ends early
 /// when something was.
 fn race(resolver: Resolver, applies: usize) -> (usize, Vec<String>) {
@@ -32,7 +35,10 @@ fn race(resolver: Resolver, applies: usize) -> (usize, Vec<String>) {
     });
     let mut done = 0;
     let mut found = Vec::new();
-    for number in 0..applies {
+    let mut number = 0;
+    // On a busy machine the racer may rest for long with the link in place: then it takes more.
+    while number < applies || (done < ENOUGH && number < 200 * applies) {
+        number += 1;
         let content = number.to_le_bytes();
         let at = format!("d/sub/f{}", number % 7);
         let from = [None, Some(file(&content))];
@@ -61,7 +67,7 @@ fn nothing_is_written_outside() {
     for (resolver, applies) in [(Resolver::Kernel, 2500), (Resolver::Components, 1000)] {
         let (done, outside) = race(resolver, applies);
         assert_eq!(outside, Vec::<String>::new(), "{resolver:?}");
-        assert!(done > 100, "{resolver:?}: the racer must leave some chances: {done}");
+        assert!(done >= ENOUGH, "{resolver:?}: the racer must leave some chances: {done}");
     }
 }
 

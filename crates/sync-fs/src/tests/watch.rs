@@ -1,6 +1,7 @@
 //! What a replica tells by itself.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -49,6 +50,42 @@ fn sees_into_new_folders() {
         fs::write(live.path().join(&deep).join("late"), "2").unwrap();
         live.converge();
     }
+}
+
+#[test]
+fn misses_nothing_while_a_folder_is_being_found() {
+    let mut live = Live::configured(&[], ReplicaOptions::default(), &[], |workspace| {
+        let root = workspace.tree.root.path().to_owned();
+        workspace.tree.listed = Some(Box::new(move |folder| {
+            if let Some(folder) = folder {
+                fs::write(root.join(folder.as_str()).join("just-too-late"), "1").unwrap();
+            }
+        }));
+    });
+    make(live.path(), &["d/e/"]);
+    live.wait(|reply| matches!(reply, Reply::Changed(all) if all.iter().any(|c| c.path == path("d/e"))));
+    live.converge();
+    assert!(live.mirror.contains_key(&path("d/e/just-too-late")));
+}
+
+#[test]
+fn what_leaves_is_watched_no_more() {
+    let (table_tx, table_rx) = sync_channel(1);
+    let mut live = Live::configured(&["d/e/f/", "g/"], ReplicaOptions::default(), &[], move |workspace| {
+        table_tx.send(workspace.tree.watches.clone().unwrap()).unwrap();
+    });
+    let table = table_rx.recv().unwrap();
+    let watches = || {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", table.inotify().as_raw_fd())).unwrap();
+        info.lines().filter(|line| line.starts_with("inotify wd:")).count()
+    };
+    assert_eq!(watches(), 5);
+    let outside = tempfile::tempdir().unwrap();
+    fs::rename(live.path().join("d"), outside.path().join("d")).unwrap();
+    live.converge();
+    // The answer to this comes after all that the change led to.
+    live.scan();
+    assert_eq!(watches(), 2);
 }
 
 #[test]
