@@ -260,10 +260,8 @@ proptest! {
             let mut world = World::new(trees.clone());
             world.mode = mode;
             let plan = world.plan();
-            match mode {
-                Mode::LocalToRemote => prop_assert_eq!(plan.local, vec![]),
-                _ => prop_assert_eq!(plan.remote, vec![]),
-            }
+            let against = if mode == Mode::LocalToRemote { plan.local } else { plan.remote };
+            prop_assert_eq!(against, vec![]);
         }
     }
 

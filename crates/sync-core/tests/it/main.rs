@@ -1,5 +1,7 @@
 //! The engine with whole replicas in memory: laws of the planner, scenes, and thousands of random worlds.
 
+#![expect(clippy::print_stdout, reason = "a failing world says its seed, and what happens in it")]
+
 mod disk;
 mod laws;
 mod random;

@@ -1,1 +1,581 @@
+//! Scenes: one thing happens, and the requests and events that follow are looked at.
 
+use std::collections::BTreeMap;
+
+use towline_sync_core::base::{Base, BaseDelta};
+use towline_sync_core::engine::{Engine, EngineConfig, EngineError, Phase, Side, SyncEvent};
+use towline_sync_core::message::{
+    Block, DeltaOp, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RootInfo, Signature,
+};
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{Change, Entry, File, Hash, Opaque};
+
+use crate::disk::{Disk, Node};
+
+fn path(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+fn node(text: &str) -> Node {
+    Node::File(text.as_bytes().to_vec(), false)
+}
+
+fn big(seed: u8) -> Node {
+    let bytes = (0..600_000u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2] ^ seed).collect();
+    Node::File(bytes, false)
+}
+
+/// Two disks and an engine between them; what is asked is carried out at once.
+struct Pair {
+    engine: Engine,
+    disks: [Disk; 2],
+    base: Base,
+    /// Everything that was asked, with whom.
+    asked: Vec<(Side, Request)>,
+    events: Vec<SyncEvent>,
+    containers: u8,
+}
+
+impl Pair {
+    fn new(local: &[(&str, Node)], remote: &[(&str, Node)]) -> Self {
+        let mut pair = Self {
+            engine: Engine::new(EngineConfig::default(), Base::default()),
+            disks: Default::default(),
+            base: Base::default(),
+            asked: vec![],
+            events: vec![],
+            containers: 1,
+        };
+        pair.disks[1].epoch = [1; 16];
+        for (side, nodes) in [(Side::Local, local), (Side::Remote, remote)] {
+            for (at, node) in nodes {
+                pair.put(side, at, node.clone());
+            }
+        }
+        for side in Side::BOTH {
+            pair.connect(side);
+        }
+        pair.run();
+        pair
+    }
+
+    fn connect(&mut self, side: Side) {
+        self.engine.connect(side, Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false });
+    }
+
+    fn put(&mut self, side: Side, at: &str, node: Node) {
+        for above in path(at).ancestors() {
+            self.disks[side as usize].edit(&above, Some(Node::Directory));
+        }
+        self.disks[side as usize].edit(&path(at), Some(node));
+    }
+
+    fn remove(&mut self, side: Side, at: &str) {
+        self.disks[side as usize].edit(&path(at), None);
+    }
+
+    fn rename(&mut self, side: Side, from: &str, to: &str) {
+        let node = self.disks[side as usize].nodes[&path(from)].clone();
+        self.remove(side, from);
+        self.put(side, to, node);
+    }
+
+    /// Lets the watchers tell what they saw, and runs until nothing happens any more.
+    fn run(&mut self) {
+        self.asked.clear();
+        self.events.clear();
+        self.go_on();
+        for side in Side::BOTH {
+            if let Some(reply) = self.disks[side as usize].watch() {
+                self.engine.handle_reply(side, reply).unwrap();
+            }
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        while let Some((side, request)) = self.engine.poll_request() {
+            self.asked.push((side, request.clone()));
+            for reply in self.disks[side as usize].handle(request) {
+                self.engine.handle_reply(side, reply).unwrap();
+            }
+        }
+        while let Some(delta) = self.engine.poll_record() {
+            self.base.apply(&delta);
+        }
+        self.events.extend(std::iter::from_fn(|| self.engine.poll_event()));
+    }
+
+    fn new_container(&mut self, nodes: &[(&str, Node)]) {
+        self.engine.handle_disconnected(Side::Remote);
+        self.disks[1] = Disk::default();
+        self.containers += 1;
+        self.disks[1].epoch = [self.containers; 16];
+        for (at, node) in nodes {
+            self.put(Side::Remote, at, node.clone());
+        }
+        self.connect(Side::Remote);
+        self.run();
+    }
+
+    #[track_caller]
+    fn check(&self, expected: &[(&str, Node)]) {
+        let expected: BTreeMap<_, _> = expected.iter().map(|(at, node)| (path(at), node.clone())).collect();
+        for side in Side::BOTH {
+            assert_eq!(self.disks[side as usize].nodes, expected, "{side:?}");
+        }
+        let base: BTreeMap<_, _> = expected.into_iter().map(|(at, node)| (at, node.entry())).collect();
+        assert_eq!(*self.base.entries(), base);
+        assert_eq!(self.engine.status().phase, Phase::InSync);
+    }
+
+    /// Returns how many bytes of content were sent to a side.
+    fn literal_bytes(&self, side: Side) -> usize {
+        let bytes = |op: &DeltaOp| if let DeltaOp::Literal(bytes) = op { bytes.len() } else { 0 };
+        self.asked
+            .iter()
+            .filter(|(to, _)| *to == side)
+            .map(|(_, request)| match request {
+                Request::Data { block, .. } => block.ops.iter().map(bytes).sum(),
+                _ => 0,
+            })
+            .sum()
+    }
+
+    fn count(&self, wanted: impl Fn(&Request) -> bool) -> usize {
+        self.asked.iter().filter(|(_, request)| wanted(request)).count()
+    }
+}
+
+#[test]
+fn the_first_sync_is_local_first_and_loses_nothing() {
+    let mut pair = Pair::new(
+        &[("both", node("same")), ("mine", node("mine")), ("differs", node("local"))],
+        &[("both", node("same")), ("theirs", node("theirs")), ("differs", node("remote"))],
+    );
+    let expected = [
+        ("both", node("same")),
+        ("mine", node("mine")),
+        ("theirs", node("theirs")),
+        ("differs", node("local")),
+    ];
+    pair.check(&expected);
+    assert_eq!((pair.engine.status().conflicts, pair.engine.status().replaced), (0, 1));
+    assert!(pair.disks[0].displaced.is_empty());
+    assert!(pair.events.contains(&SyncEvent::Scanned) && pair.events.contains(&SyncEvent::InSync));
+    pair.run();
+    assert_eq!(pair.asked, []);
+}
+
+#[test]
+fn the_first_sync_of_many_files_is_pipelined() {
+    let names: Vec<_> = (0..300).map(|n| format!("d{}/f{n}", n % 7)).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut engine = Engine::new(EngineConfig::default(), Base::default());
+    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false };
+    let mut disks: [Disk; 2] = Default::default();
+    for (at, node) in &files {
+        disks[0].edit(&path(at).parent().unwrap(), Some(Node::Directory));
+        disks[0].edit(&path(at), Some(node.clone()));
+    }
+    for side in Side::BOTH {
+        engine.connect(side, open.clone());
+    }
+    // A round trip is all requests to all sides, then all their answers.
+    let mut rounds = 0;
+    loop {
+        let requests: Vec<_> = std::iter::from_fn(|| engine.poll_request()).collect();
+        if requests.is_empty() {
+            break;
+        }
+        rounds += 1;
+        let replies: Vec<_> = requests
+            .into_iter()
+            .flat_map(|(side, request)| {
+                disks[side as usize].handle(request).into_iter().map(move |reply| (side, reply))
+            })
+            .collect();
+        for (side, reply) in replies {
+            engine.handle_reply(side, reply).unwrap();
+        }
+    }
+    assert_eq!(disks[0].nodes, disks[1].nodes);
+    assert!(rounds <= 4, "{rounds} round trips");
+}
+
+#[test]
+fn a_conflict_keeps_both_and_is_told_once() {
+    let mut pair = Pair::new(&[("f", node("base"))], &[]);
+    pair.put(Side::Local, "f", node("local"));
+    pair.put(Side::Remote, "f", node("remote"));
+    pair.run();
+    pair.check(&[("f", node("local"))]);
+    assert_eq!(pair.disks[0].kept.values().collect::<Vec<_>>(), [b"remote"]);
+    let name = pair.disks[0].kept.keys().next().unwrap().clone();
+    assert!(pair.events.contains(&SyncEvent::Conflict { path: path("f"), kept_as: name }));
+    let kept = pair.asked.iter().position(|(_, request)| matches!(request, Request::Keep { .. }));
+    let applied = pair.asked.iter().rposition(|(_, request)| matches!(request, Request::Apply { .. }));
+    assert!(kept < applied, "the bytes are kept before they are overwritten");
+}
+
+#[test]
+fn equal_edits_are_no_conflict_and_an_edit_beats_a_deletion() {
+    let mut pair = Pair::new(&[("equal", node("0")), ("here", node("0")), ("there", node("0"))], &[]);
+    pair.put(Side::Local, "equal", node("1"));
+    pair.put(Side::Remote, "equal", node("1"));
+    pair.put(Side::Local, "here", node("1"));
+    pair.remove(Side::Remote, "here");
+    pair.remove(Side::Local, "there");
+    pair.put(Side::Remote, "there", node("1"));
+    pair.run();
+    pair.check(&[("equal", node("1")), ("here", node("1")), ("there", node("1"))]);
+    assert!(pair.disks[0].kept.is_empty());
+}
+
+#[test]
+fn the_exec_bit_and_the_content_merge() {
+    let mut pair = Pair::new(&[("f", node("0"))], &[]);
+    pair.put(Side::Local, "f", Node::File(b"0".to_vec(), true));
+    pair.put(Side::Remote, "f", node("1"));
+    pair.run();
+    pair.check(&[("f", Node::File(b"1".to_vec(), true))]);
+    assert!(pair.disks[0].kept.is_empty());
+}
+
+#[test]
+fn a_folder_wins_over_a_file_and_the_file_is_kept() {
+    let mut pair = Pair::new(&[("x", node("0"))], &[]);
+    pair.put(Side::Local, "x", node("edited"));
+    pair.remove(Side::Remote, "x");
+    pair.put(Side::Remote, "x/y", node("new"));
+    pair.run();
+    pair.check(&[("x", Node::Directory), ("x/y", node("new"))]);
+    assert_eq!(pair.disks[0].kept.values().collect::<Vec<_>>(), [b"edited"]);
+}
+
+#[test]
+fn a_renamed_folder_sends_no_content() {
+    let names: Vec<_> = (0..100).map(|n| format!("old/sub/{n}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut pair = Pair::new(&files, &[]);
+    for name in &names {
+        pair.rename(Side::Local, name, &name.replace("old", "new"));
+    }
+    pair.remove(Side::Local, "old/sub");
+    pair.remove(Side::Local, "old");
+    pair.run();
+    let news: Vec<_> = names.iter().map(|name| (name.replace("old", "new"), node(name))).collect();
+    let mut expected: Vec<_> = news.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
+    expected.extend([("new", Node::Directory), ("new/sub", Node::Directory)]);
+    pair.check(&expected);
+    assert_eq!(pair.literal_bytes(Side::Remote), 0);
+    assert_eq!(pair.count(|request| matches!(request, Request::Read { .. })), 0);
+    assert!(!pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. })), "moved is not gone");
+}
+
+#[test]
+fn a_change_in_a_large_file_sends_the_difference() {
+    let mut pair = Pair::new(&[("big", big(0))], &[]);
+    let Node::File(mut bytes, _) = big(0) else { unreachable!() };
+    bytes.splice(1000..1010, *b"something else");
+    let new = Node::File(bytes, false);
+    pair.put(Side::Local, "big", new.clone());
+    pair.run();
+    pair.check(&[("big", new)]);
+    assert!(pair.literal_bytes(Side::Remote) < 10_000, "{}", pair.literal_bytes(Side::Remote));
+}
+
+#[test]
+fn a_small_edit_passes_a_large_transfer() {
+    let mut pair = Pair::new(&[("small", node("0"))], &[]);
+    pair.put(Side::Local, "big", big(1));
+    pair.put(Side::Local, "small", node("1"));
+    let changes = pair.disks[0].watch().unwrap();
+    let Reply::Changed(mut changes) = changes else { panic!() };
+    let small = changes.pop().unwrap();
+    // The large file is on its way: all of it has been read.
+    pair.engine.handle_reply(Side::Local, Reply::Changed(changes)).unwrap();
+    let mut held = vec![];
+    while let Some((side, request)) = pair.engine.poll_request() {
+        match side {
+            Side::Local => {
+                for reply in pair.disks[0].handle(request) {
+                    pair.engine.handle_reply(Side::Local, reply).unwrap();
+                }
+                break;
+            }
+            Side::Remote => held.push(request),
+        }
+    }
+    assert!(pair.engine.queued_bytes(Side::Remote) > 500_000);
+    pair.engine.handle_reply(Side::Local, Reply::Changed(vec![small])).unwrap();
+    let order: Vec<_> = std::iter::from_fn(|| {
+        let (side, request) = pair.engine.poll_request()?;
+        if side == Side::Local {
+            for reply in pair.disks[0].handle(request.clone()) {
+                pair.engine.handle_reply(Side::Local, reply).unwrap();
+            }
+        }
+        Some((side, request))
+    })
+    .filter(|(side, _)| *side == Side::Remote)
+    .collect();
+    let length = |request: &Request| match request {
+        Request::Data { block, .. } => {
+            matches!(&block.ops[..], [DeltaOp::Literal(bytes)] if bytes.len() == 1)
+        }
+        _ => false,
+    };
+    let small = order.iter().position(|(_, request)| length(request)).unwrap();
+    let bulk =
+        order.iter().position(|(_, request)| matches!(request, Request::Data { .. }) && !length(request));
+    assert!(Some(small) < bulk, "{small} {bulk:?}");
+    assert_eq!(pair.engine.queued_bytes(Side::Remote), 0);
+}
+
+#[test]
+fn a_new_container_deletes_nothing_here_and_what_was_deleted_here_does_not_come_back() {
+    let image = [("app", node("image")), ("old", node("image"))];
+    let mut pair = Pair::new(&[("app", node("mine"))], &image);
+    pair.remove(Side::Local, "old");
+    pair.run();
+    pair.check(&[("app", node("mine"))]);
+    // It begins with the image again, old file and all.
+    pair.new_container(&image);
+    pair.check(&[("app", node("mine"))]);
+    pair.new_container(&[]);
+    pair.check(&[("app", node("mine"))]);
+    assert!(pair.disks[0].displaced.iter().all(|displaced| displaced.path != path("app")));
+}
+
+#[test]
+fn an_emptied_folder_halts_and_goes_on_when_it_is_back() {
+    let files: Vec<_> =
+        (0..10).map(|n| (["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"][n], node("x"))).collect();
+    for (gone, other) in [(Side::Local, Side::Remote), (Side::Remote, Side::Local)] {
+        let mut pair = Pair::new(&files, &[]);
+        for (at, _) in &files {
+            pair.remove(gone, at);
+        }
+        pair.run();
+        let halted = |event: &SyncEvent| matches!(event, SyncEvent::Halted { side, missing: 10, of: 10, .. } if *side == gone);
+        assert!(pair.events.iter().any(halted), "{:?}", pair.events);
+        assert_eq!(pair.disks[other as usize].nodes.len(), 10);
+        assert_eq!(pair.engine.status().phase, Phase::Halted);
+        assert!(!pair.events.contains(&SyncEvent::InSync));
+
+        for (at, node) in &files {
+            pair.put(gone, at, node.clone());
+        }
+        pair.run();
+        assert!(pair.events.contains(&SyncEvent::Resumed));
+        pair.check(&files);
+
+        for (at, _) in &files {
+            pair.remove(gone, at);
+        }
+        pair.run();
+        pair.engine.approve_deletions();
+        pair.run();
+        pair.check(&[]);
+    }
+}
+
+#[test]
+fn a_third_of_many_files_halts_and_fifty_of_few_do_not() {
+    let names: Vec<_> = (0..300).map(|n| format!("{n:03}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    for (gone, halts) in [(91, true), (90, false)] {
+        let mut pair = Pair::new(&files, &[]);
+        for name in &names[..gone] {
+            pair.remove(Side::Remote, name);
+        }
+        pair.run();
+        assert_eq!(pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. })), halts);
+        assert_eq!(pair.disks[0].nodes.len(), if halts { 300 } else { 210 });
+    }
+    let mut pair = Pair::new(&files[..60], &[]);
+    for name in &names[..50] {
+        pair.remove(Side::Remote, name);
+    }
+    pair.run();
+    assert_eq!(pair.disks[0].nodes.len(), 10);
+}
+
+#[test]
+fn what_cannot_be_synced_is_never_a_deletion() {
+    let mut pair = Pair::new(&[("f", node("0")), ("d/g", node("0"))], &[]);
+    for at in ["f", "d"] {
+        let change = Change { path: path(at), entry: Some(Entry::Opaque(Opaque::Unreadable)) };
+        pair.engine.handle_reply(Side::Local, Reply::Changed(vec![change])).unwrap();
+    }
+    pair.put(Side::Remote, "f", node("1"));
+    pair.put(Side::Remote, "d/g", node("1"));
+    pair.run();
+    assert_eq!(pair.asked, []);
+    assert_eq!(pair.engine.status().problems.len(), 2);
+    // It can be read again.
+    for (at, entry) in [("f", node("0").entry()), ("d", Entry::Directory)] {
+        let change = Change { path: path(at), entry: Some(entry) };
+        pair.engine.handle_reply(Side::Local, Reply::Changed(vec![change])).unwrap();
+    }
+    pair.run();
+    pair.check(&[("f", node("1")), ("d", Node::Directory), ("d/g", node("1"))]);
+    assert_eq!(pair.engine.status().problems, []);
+}
+
+#[test]
+fn a_failure_is_one_paths_problem_and_is_tried_again() {
+    let mut pair = Pair::new(&[], &[]);
+    pair.disks[1].failing = 1;
+    pair.put(Side::Local, "a", node("a"));
+    pair.put(Side::Local, "b", node("b"));
+    pair.run();
+    assert_eq!(pair.disks[1].nodes.len(), 1);
+    let [problem] = &pair.engine.status().problems[..] else { panic!() };
+    assert!(problem.message.contains("no space left") && problem.message.contains("28"), "{problem:?}");
+    pair.engine.rescan(Side::Remote);
+    pair.run();
+    pair.check(&[("a", node("a")), ("b", node("b"))]);
+    assert_eq!(pair.engine.status().problems, []);
+}
+
+#[test]
+fn protected_paths_go_out_and_never_come_in() {
+    let mut pair = Pair::new(&[(".git/config", node("0"))], &[(".envrc", node("evil"))]);
+    assert_eq!(pair.disks[1].nodes[&path(".git/config")], node("0"));
+    assert!(!pair.disks[0].nodes.contains_key(&path(".envrc")));
+    pair.put(Side::Remote, ".git/config", node("evil"));
+    pair.put(Side::Remote, ".git/hooks/pre-commit", node("evil"));
+    pair.run();
+    assert_eq!(pair.disks[0].nodes[&path(".git/config")], node("0"));
+    assert!(!pair.disks[0].nodes.contains_key(&path(".git/hooks")));
+    let problems: Vec<_> = pair.engine.status().problems.into_iter().map(|problem| problem.path).collect();
+    assert_eq!(problems, [".envrc", ".git"]);
+}
+
+/// An engine that was told of both sides and has asked for what it wants.
+fn asking() -> Engine {
+    let mut engine = Engine::new(EngineConfig::default(), Base::default());
+    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false };
+    for side in Side::BOTH {
+        engine.connect(side, open.clone());
+        let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
+        engine.handle_reply(side, Reply::Opened(info)).unwrap();
+        let entries = vec![(path(["send", "fetch"][side as usize]), node(side.name()).entry())];
+        engine.handle_reply(side, Reply::Entries { entries, last: true }).unwrap();
+    }
+    while engine.poll_request().is_some() {}
+    engine
+}
+
+#[test]
+fn a_hostile_remote_is_thrown_out() {
+    let literal = |length: usize, last| Block { ops: vec![DeltaOp::Literal(vec![0; length])], last };
+    let file = File { hash: Hash([9; 32]), size: 1, executable: false };
+    let unknown = [
+        Reply::Data { id: 999, block: literal(1, true) },
+        Reply::Data { id: 0, block: literal(1, true) },
+        Reply::Applied { id: 998, outcome: Outcome::Done },
+        Reply::Signed { id: 0, signature: Signature { block_size: 1024, size: 0, blocks: vec![] } },
+        Reply::ReadFailed { id: 997, actual: None, failure: None },
+    ];
+    for reply in unknown {
+        let mut engine = asking();
+        let error = engine.handle_reply(Side::Remote, reply.clone()).unwrap_err();
+        assert!(
+            matches!(error, EngineError::UnknownRequest { side: Side::Remote, .. }),
+            "{reply:?}: {error}"
+        );
+    }
+    let out_of_turn = [
+        Reply::Entries { entries: vec![], last: false },
+        Reply::Opened(RootInfo { epoch: [2; 16], writable: true, case_sensitive: true, mounts: vec![] }),
+    ];
+    for reply in out_of_turn {
+        let mut engine = asking();
+        let error = engine.handle_reply(Side::Remote, reply).unwrap_err();
+        assert!(matches!(error, EngineError::OutOfTurn { .. }), "{error}");
+    }
+    let mut engine = asking();
+    let private = Change { path: path(".towline-stage/x"), entry: Some(Entry::File(file)) };
+    let error = engine.handle_reply(Side::Remote, Reply::Changed(vec![private])).unwrap_err();
+    assert!(matches!(error, EngineError::PrivatePath { .. }), "{error}");
+    assert_eq!(engine.poll_request(), None);
+}
+
+#[test]
+fn more_content_than_announced_is_refused() {
+    for (length, last) in [(6, false), (4, true), (MAX_BLOCK_BYTES + 1, false)] {
+        let mut pair = Pair::new(&[], &[]);
+        let change = Change { path: path("f"), entry: Some(node("12345").entry()) };
+        pair.engine.handle_reply(Side::Remote, Reply::Changed(vec![change])).unwrap();
+        let id = std::iter::from_fn(|| pair.engine.poll_request()).find_map(|(_, request)| match request {
+            Request::Read { id, .. } => Some(id),
+            _ => None,
+        });
+        let block = Block { ops: vec![DeltaOp::Literal(vec![0; length])], last };
+        let error =
+            pair.engine.handle_reply(Side::Remote, Reply::Data { id: id.unwrap(), block }).unwrap_err();
+        assert!(matches!(error, EngineError::Content { .. }), "{error}");
+        assert_eq!(pair.engine.poll_request(), None, "nothing of it reaches the local side");
+    }
+}
+
+#[test]
+fn too_many_entries_are_refused() {
+    let config = EngineConfig { max_entries: 3, ..EngineConfig::default() };
+    let mut engine = Engine::new(config, Base::default());
+    engine.connect(Side::Remote, Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false });
+    let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
+    engine.handle_reply(Side::Remote, Reply::Opened(info)).unwrap();
+    let entries = |names: [&str; 2]| {
+        let entries = names.map(|name| (path(name), Entry::Directory)).to_vec();
+        Reply::Entries { entries, last: false }
+    };
+    engine.handle_reply(Side::Remote, entries(["a", "b"])).unwrap();
+    let error = engine.handle_reply(Side::Remote, entries(["c", "d"])).unwrap_err();
+    assert_eq!(error, EngineError::TooManyEntries { side: Side::Remote, limit: 3 });
+}
+
+#[test]
+fn a_remote_that_always_finds_something_else_does_not_keep_us_busy() {
+    let mut pair = Pair::new(&[], &[]);
+    let change = Change { path: path("f"), entry: Some(node("12345").entry()) };
+    pair.engine.handle_reply(Side::Local, Reply::Changed(vec![change])).unwrap();
+    let mut applies = 0;
+    while let Some((side, request)) = pair.engine.poll_request() {
+        let answer = match (side, request) {
+            (Side::Remote, Request::Apply { id, .. }) => {
+                applies += 1;
+                let target = format!("{applies}");
+                let outcome = Outcome::Stale { actual: Some(Entry::Symlink { target }) };
+                Some(Reply::Applied { id, outcome })
+            }
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            pair.engine.handle_reply(side, answer).unwrap();
+        }
+        assert!(applies < 1000);
+    }
+    assert!(pair.engine.status().problems[0].message.contains("keeps changing"));
+}
+
+#[test]
+fn the_base_never_leads() {
+    let mut pair = Pair::new(&[], &[]);
+    let change = Change { path: path("f"), entry: Some(node("12345").entry()) };
+    pair.engine.handle_reply(Side::Local, Reply::Changed(vec![change])).unwrap();
+    assert_eq!(pair.engine.poll_record(), None);
+    pair.put(Side::Local, "f", node("12345"));
+    pair.go_on();
+    assert_eq!(pair.base.entries().get(&path("f")), Some(&node("12345").entry()));
+    pair.remove(Side::Local, "f");
+    pair.run();
+    assert!(pair.base.is_tombstoned(&path("f")) && pair.base.entries().is_empty());
+    assert_eq!(pair.base.epoch(), Some([1; 16]));
+    let mut base = pair.base.clone();
+    base.apply(&BaseDelta::Forget);
+    assert!(base.is_tombstoned(&path("f")));
+}

@@ -171,7 +171,9 @@ impl World {
         }
         self.engine = Engine::new(config(), base);
         self.halted = false;
-        Side::BOTH.into_iter().for_each(|side| self.cut(side));
+        for side in Side::BOTH {
+            self.cut(side);
+        }
     }
 
     fn say(&self, what: &str) {
@@ -205,7 +207,9 @@ impl World {
                     // may replace it.
                     self.new_container = false;
                     let began: Vec<_> = self.disks[1].nodes.values().cloned().collect();
-                    began.into_iter().for_each(|node| self.end(node));
+                    for node in began {
+                        self.end(node);
+                    }
                 }
                 SyncEvent::Halted { .. } => self.halted = true,
                 SyncEvent::Resumed => self.halted = false,
@@ -415,7 +419,9 @@ impl World {
 
     /// Winds down: no edits and no faults any more; then both sides must become equal.
     fn settle(&mut self) {
-        self.disks.iter_mut().for_each(|disk| disk.failing = 0);
+        for disk in &mut self.disks {
+            disk.failing = 0;
+        }
         for round in 0..2 {
             for steps in 0.. {
                 assert!(steps < 30_000, "does not come to rest");
@@ -424,7 +430,7 @@ impl World {
                     && self.replies.iter().all(VecDeque::is_empty)
                     && self.connected == [true; 2]
                     && !self.halted
-                    && self.disks.iter_mut().all(|disk| disk.is_quiet());
+                    && self.disks.iter_mut().all(Disk::is_quiet);
                 if quiet {
                     break;
                 }
@@ -432,7 +438,9 @@ impl World {
             // What failed is tried again after a scan.
             if round == 0 {
                 self.say("last scan");
-                Side::BOTH.into_iter().for_each(|side| self.engine.rescan(side));
+                for side in Side::BOTH {
+                    self.engine.rescan(side);
+                }
                 self.drain();
             }
         }
@@ -479,7 +487,9 @@ impl World {
             );
         }
         let before = self.applies;
-        Side::BOTH.into_iter().for_each(|side| self.engine.rescan(side));
+        for side in Side::BOTH {
+            self.engine.rescan(side);
+        }
         self.drain();
         for _ in 0..300 {
             self.step(false);
