@@ -64,7 +64,7 @@ impl Workspace {
         match expected {
             None => {
                 self.hook.at(Moment::Checked, path).map_err(|error| failed("write", path, &error))?;
-                let placed = place(self.store()?.stage.incoming(), name, parent, path.name());
+                let placed = move_new(self.store()?.stage.incoming(), name, parent, path.name());
                 if let Err(error) = placed {
                     return Err(if error.kind() == io::ErrorKind::AlreadyExists {
                         self.stale(parent, path)
@@ -221,7 +221,7 @@ impl Workspace {
             return Err(failed("replace", path, &error));
         }
         let displaced = self.store()?.stage.displaced();
-        match renameat_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE) {
+        match rename_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV) => {
                 let replaced = replace_plainly(displaced, name, parent, path.name(), expected);
@@ -277,7 +277,7 @@ impl Workspace {
     /// Gives the name back to the version that came out of an exchange and was not the expected one.
     fn put_back(&mut self, name: &str, parent: BorrowedFd<'_>, path: &RelPath, ours: Identity) -> Step<()> {
         let displaced = self.store()?.stage.displaced();
-        if renameat_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE).is_err() {
+        if rename_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE).is_err() {
             // The name is gone: so it goes back alone.
             return self.move_back(name, parent, path);
         }
@@ -286,7 +286,7 @@ impl Workspace {
             return remove(displaced, name).map_err(|error| failed("tidy up after", path, &error));
         }
         // Meanwhile the user saved once more, over ours: the later version belongs at the name.
-        if renameat_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE).is_err() {
+        if rename_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE).is_err() {
             return self.move_back(name, parent, path);
         }
         self.discard_unknown(name, path)
@@ -447,14 +447,30 @@ fn judge(displaced: BorrowedFd<'_>, name: &str, expected: &Seen) -> bool {
     }
 }
 
-/// Gives a staged entry a name that must be free.
-fn place(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, new: &str) -> io::Result<()> {
-    move_new(from, name, to, new)
+#[cfg(test)]
+thread_local! {
+    /// Whether this thread's file system can neither exchange nor refuse to replace.
+    pub(crate) static PLAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Renames in a way that not every file system knows.
+fn rename_with(
+    from: BorrowedFd<'_>,
+    name: &str,
+    to: BorrowedFd<'_>,
+    new: &str,
+    flags: RenameFlags,
+) -> rustix::io::Result<()> {
+    #[cfg(test)]
+    if PLAIN.get() {
+        return Err(Errno::INVAL);
+    }
+    renameat_with(from, name, to, new, flags)
 }
 
 /// Moves an entry to a name that must be free.
 fn move_new(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, new: &str) -> io::Result<()> {
-    match renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+    match rename_with(from, name, to, new, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         result => return Ok(result?),
     }
@@ -481,27 +497,38 @@ fn replace_plainly(
 ) -> io::Result<bool> {
     if expected.entry == Entry::Directory {
         unlinkat(parent, target, AtFlags::REMOVEDIR)?;
-        move_new(displaced, name, parent, target)?;
-        return Ok(true);
+        return match move_new(displaced, name, parent, target) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                mkdirat(parent, target, Mode::from_raw_mode(0o777))?;
+                Err(error)
+            }
+        };
     }
     let old = format!("{name}.old");
     remove(displaced, old.as_str())?;
-    let linked = linkat(parent, target, displaced, &old, AtFlags::empty()).is_ok();
+    // A folder can't be renamed over a file: then the old version has to leave first.
+    let linked = stat_at(displaced, name)?.kind != Kind::Directory
+        && linkat(parent, target, displaced, &old, AtFlags::empty()).is_ok();
     if !linked {
         renameat(parent, target, displaced, &old)?;
     }
     let same = judge(displaced, &old, expected);
-    if !same {
-        if linked {
-            remove(displaced, old.as_str())?;
-        } else {
-            move_new(displaced, &old, parent, target)?;
-        }
-        return Ok(false);
+    let placed = match (same, linked) {
+        (true, true) => renameat(displaced, name, parent, target).map_err(io::Error::from),
+        (true, false) => move_new(displaced, name, parent, target),
+        (false, _) => Ok(()),
+    };
+    if same && placed.is_ok() {
+        renameat(displaced, &old, displaced, name)?;
+        return Ok(true);
     }
-    renameat(displaced, name, parent, target)?;
-    renameat(displaced, &old, displaced, name)?;
-    Ok(true)
+    if linked {
+        remove(displaced, old.as_str())?;
+    } else {
+        move_new(displaced, &old, parent, target)?;
+    }
+    placed.map(|()| false)
 }
 
 /// Tells whether the folder lists exactly this name.

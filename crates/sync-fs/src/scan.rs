@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, Opaque};
 
-use crate::disk::{Kind, Stat, open_folder, read_link, stat_at};
+use crate::disk::{Kind, Stat, list, open_folder, read_link, stat_at};
 use crate::known::{Departed, Seen, now};
 use crate::read::{file_entry, hash_file};
 use crate::symlink::stays_beneath;
@@ -114,7 +114,7 @@ impl Tree {
             None => {
                 let root = self.root.open_to_list(None)?;
                 self.watch(root.as_fd(), None);
-                let names = self.names(root.as_fd(), None)?;
+                let names = list(root.as_fd())?;
                 walk.folder(root.as_fd(), None, names)?;
             }
             Some(path) => {
@@ -193,7 +193,9 @@ impl Walk<'_> {
         }
         let listing = open_folder(folder, name).and_then(|fd| {
             self.tree.watch(fd.as_fd(), Some(path));
-            let names = self.tree.names(fd.as_fd(), Some(path))?;
+            let names = list(fd.as_fd())?;
+            #[cfg(test)]
+            self.tree.just_listed(Some(path));
             Ok((fd, names))
         });
         let (fd, names) = match listing {

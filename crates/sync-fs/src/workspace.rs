@@ -71,6 +71,9 @@ impl Workspace {
         let (store, unwritable) = match open_store(&root, keep.as_ref(), options.trash_limit) {
             Ok(store) => (Some(store), false),
             Err(error) if is_read_only(&error) => (None, true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(refusal(Errno::BUSY, format!("{}: {error}", path.display())));
+            }
             Err(error) => return Err(doing("prepare")(error)),
         };
         let token = match (&keep, &store) {

@@ -8,12 +8,28 @@ use towline_sync_core::message::{Block, Content, DeltaOp, Outcome, conflict_name
 use towline_sync_core::snapshot::{Entry, File, Hash, Opaque};
 
 use super::{Desk, errno, file, lines, link, next_id, path, program};
+use crate::commit::PLAIN;
 use crate::hook::Moment;
 
 const OLD: &[&str] = &["d/", "e/x ex", "f old", "l -> f", "p! prog"];
 
 #[track_caller]
 fn check(
+    at: &str,
+    from: Option<Entry>,
+    to: Option<Entry>,
+    content: &[u8],
+    outcome: &Outcome,
+    changed: &[(&str, &str)],
+) {
+    check_one(at, from.clone(), to.clone(), content, outcome, changed);
+    PLAIN.set(true);
+    check_one(at, from, to, content, outcome, changed);
+    PLAIN.set(false);
+}
+
+#[track_caller]
+fn check_one(
     at: &str,
     from: Option<Entry>,
     to: Option<Entry>,
@@ -392,6 +408,19 @@ fn a_laptop_keeps_things_outside_the_tree() {
     desk.workspace.take().unwrap().close();
     assert_eq!(lines(desk.path()), ["f new"]);
     assert!(!desk.path().join(".towline-stage").exists(), "nothing of ours stays at the root");
+}
+
+#[test]
+fn the_trash_may_lie_on_another_disk() {
+    // Memory, as every Linux has it.
+    let keep = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut desk =
+        Desk::new(&["f old", "g old2"]).with(|desk| desk.options.keep = Some(keep.path().to_owned()));
+    assert_eq!(desk.apply("f", Some(file(b"old")), Some(file(b"new")), b"new"), Outcome::Done);
+    assert_eq!(desk.apply("g", Some(file(b"old2")), None, b""), Outcome::Done);
+    assert_eq!(desk.trash(), ["old", "old2"]);
+    assert_eq!(lines(desk.path()), ["f new"]);
+    desk.assert_swept();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use towline_sync_core::message::Outcome;
 use towline_sync_core::snapshot::Entry;
 
 use super::{Desk, file, lines, link, path};
+use crate::commit::PLAIN;
 use crate::hook::Moment;
 
 /// How an editor saves.
@@ -84,7 +85,11 @@ const SAVES: [Save; 4] = [Save::InPlace, Save::Disguised, Save::ByRename, Save::
 fn before_a_replacement() {
     for how in SAVES {
         for to in [file(b"ours"), link("g"), Entry::Directory] {
-            check(Some(file(b"old")), Some(to), &[(Moment::Checked, how, "usr")]);
+            for plain in [false, true] {
+                PLAIN.set(plain);
+                check(Some(file(b"old")), Some(to.clone()), &[(Moment::Checked, how, "usr")]);
+                PLAIN.set(false);
+            }
         }
     }
 }

@@ -110,6 +110,20 @@ fn excluded_paths_are_left_alone() {
 }
 
 #[test]
+fn a_mount_is_neither_entered_nor_replaced() {
+    let mut desk = Desk::new(&["m/x 1", "f 1"]);
+    desk.workspace().tree.mounts = [path("m"), path("f")].into();
+    let found = scan(&mut desk.workspace().tree);
+    let mount = || Entry::Opaque(Opaque::Mount);
+    assert_eq!(found, [("f".to_owned(), mount()), ("m".to_owned(), mount())].into());
+    for (at, from) in [("f", Some(file(b"1"))), ("m/x", Some(file(b"1"))), ("m/new", None)] {
+        let number = super::errno(&desk.apply(at, from, Some(file(b"abc")), b"abc"));
+        assert_eq!(number, rustix::io::Errno::BUSY.raw_os_error(), "{at}");
+    }
+    assert_eq!(lines(desk.path()), ["f 1", "m/", "m/x 1"]);
+}
+
+#[test]
 fn only_an_absence_is_an_end() {
     let mut desk = Desk::new(&["d/x 1", "d/sub/y 1", "f 1"]);
     // The kernel says no to a name that is a folder's no more: an opaque thing hides what was below, and ends nothing.
@@ -243,6 +257,7 @@ fn one_session_at_a_time() {
         panic!("two sessions in one folder");
     };
     assert!(failure.message.contains("another sync session"), "{failure:?}");
+    assert_eq!(failure.errno, rustix::io::Errno::BUSY.raw_os_error());
 }
 
 #[test]
