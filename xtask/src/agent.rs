@@ -15,8 +15,11 @@ const MAX_BYTES: u64 = 1_000_000;
 /// Builds and checks; returns the file.
 pub(crate) fn run() -> Result<PathBuf> {
     ensure_target()?;
-    run::status(run::cargo([
+    let folder = run::target_folder()?.join("agent");
+    let mut build = run::cargo([
         "build",
+        "--config",
+        ".cargo/agent.toml",
         "-p",
         "towline-agent",
         "--profile",
@@ -24,8 +27,13 @@ pub(crate) fn run() -> Result<PathBuf> {
         "--target",
         TARGET,
         "--locked",
-    ]))?;
-    let file = run::target_folder()?.join(TARGET).join("agent/towline-agent");
+        "--target-dir",
+    ]);
+    // The standard library is built along, which the pinned stable toolchain does only when told so. A folder of its
+    // own keeps everything else from being built anew with that.
+    build.arg(&folder).env("RUSTC_BOOTSTRAP", "1");
+    run::status(build)?;
+    let file = folder.join(TARGET).join("agent/towline-agent");
     let bytes = fs::read(&file).with_context(|| format!("can't read {}", file.display()))?;
     elf::is_static(&bytes).with_context(|| format!("{} is not static", file.display()))?;
     fits(bytes.len() as u64)?;
@@ -38,16 +46,18 @@ pub(crate) fn run() -> Result<PathBuf> {
 }
 
 fn ensure_target() -> Result<()> {
-    let mut list = run::command("rustup");
-    list.args(["target", "list", "--installed"]);
-    // Where rust does not come from rustup, the build says what is missing.
-    let Ok(installed) = run::output(list) else { return Ok(()) };
-    if installed.lines().any(|target| target == TARGET) {
-        return Ok(());
+    for (kind, name) in [("target", TARGET), ("component", "rust-src")] {
+        let mut list = run::command("rustup");
+        list.args([kind, "list", "--installed"]);
+        // Where rust does not come from rustup, the build says what is missing.
+        let Ok(installed) = run::output(list) else { return Ok(()) };
+        if !installed.lines().any(|line| line == name) {
+            let mut add = run::command("rustup");
+            add.args([kind, "add", name]);
+            run::status(add)?;
+        }
     }
-    let mut add = run::command("rustup");
-    add.args(["target", "add", TARGET]);
-    run::status(add)
+    Ok(())
 }
 
 fn fits(bytes: u64) -> Result<()> {

@@ -127,14 +127,19 @@ async fn build_static(ui: &mut Ui) -> Result<PathBuf, Failure> {
     let tree = source_tree().ok_or_else(|| {
         Failure::new("no agent is beside this executable").hint("name it: TOWLINE_AGENT=FILE")
     })?;
-    let file = tree.join("target").join(TARGET).join("agent/towline-agent");
+    // The standard library is built along, small, which takes a folder of its own; see .cargo/agent.toml.
+    let folder = tree.join("target/agent");
+    let file = folder.join(TARGET).join("agent/towline-agent");
     let missing = !file.exists();
     if missing {
         // Fails where rustup is not used; the build then says what is missing.
-        let _ = Command::new("rustup").args(["target", "add", TARGET]).stdin(Stdio::null()).output().await;
+        for words in [["target", "add", TARGET], ["component", "add", "rust-src"]] {
+            let _ = Command::new("rustup").args(words).current_dir(&tree).stdin(Stdio::null()).output().await;
+        }
     }
-    let arguments = ["build", "-p", "towline-agent", "--profile", "agent", "--target", TARGET];
-    cargo(ui, &tree, &arguments, missing).await?;
+    let configuration = [".cargo/agent.toml", "--target-dir", "target/agent"];
+    let arguments = ["build", "-p", "towline-agent", "--profile", "agent", "--target", TARGET, "--config"];
+    cargo(ui, &tree, &[&arguments[..], &configuration].concat(), missing).await?;
     Ok(file)
 }
 
@@ -145,7 +150,12 @@ async fn cargo(ui: &mut Ui, tree: &Path, arguments: &[&str], show: bool) -> Resu
         ui.phase(&format!("building the agent ({line})"));
     }
     let program = env_vars::os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if arguments.contains(&TARGET) {
+        // The pinned stable toolchain builds its standard library only when told so.
+        command.env("RUSTC_BOOTSTRAP", "1");
+    }
+    let mut child = command
         .args(arguments)
         .arg("--locked")
         .current_dir(tree)

@@ -1,6 +1,5 @@
 //! One pattern line → its flags and its compiled patterns.
 
-use unicode_normalization::UnicodeNormalization;
 
 use crate::Line;
 use crate::error::Fault;
@@ -139,7 +138,7 @@ fn expand(line: &str, fold: bool) -> Result<(Vec<String>, Flags), Fault> {
     let mut texts = Vec::with_capacity(4);
     let mut flags = Flags { ignores: true, deletable: false, folded: fold };
     for source in sources {
-        let normal: String = source.nfc().collect();
+        let normal = nfc(&source);
         let prefixes = Prefixes::take(&normal);
         if prefixes.rest.is_empty() {
             return Err(Fault::MissingPattern { pattern: source });
@@ -212,6 +211,20 @@ fn literals(parts: &[Part]) -> Vec<Box<str>> {
             Part::One(_) | Part::Any | Part::Super | Part::Alternatives(_) => None,
         })
         .collect()
+}
+
+/// Returns the text in Unicode's composed form (NFC).
+#[cfg(feature = "normalize")]
+pub(crate) fn nfc(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization;
+
+    text.nfc().collect()
+}
+
+/// Returns the text as it is: lines that were made by [`crate::Rules::lines`] are in composed form already.
+#[cfg(not(feature = "normalize"))]
+pub(crate) fn nfc(text: &str) -> String {
+    text.to_owned()
 }
 
 #[cfg(test)]

@@ -86,10 +86,10 @@ impl Rules {
     }
 
     /// Returns the pattern lines, flattened: includes and escapes resolved, repeated lines left out,
-    /// the platform's folding of case written out. [`from_lines`](Self::from_lines) makes rules of
+    /// the platform's folding of case written out, in Unicode's composed form. [`from_lines`](Self::from_lines) makes rules of
     /// them that decide alike.
     pub fn lines(&self) -> Vec<String> {
-        self.inner.rules.iter().map(Rule::portable_text).collect()
+        self.inner.rules.iter().map(|rule| crate::pattern::nfc(&rule.portable_text())).collect()
     }
 
     /// Returns the pattern lines with the places that they come from.
