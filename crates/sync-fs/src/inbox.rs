@@ -80,6 +80,12 @@ impl Inbox {
         self.lock().closed
     }
 
+    /// Waits for `time`, or until the replica is closed; tells whether it is.
+    pub(crate) fn pause(&self, time: Duration) -> bool {
+        let waited = self.filled.wait_timeout_while(self.lock(), time, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
     /// Waits for work until `deadline`; with `busy` there is always something to go on with.
     ///
     /// What changed comes before requests: it comes in batches, and what is applied is decided by it.

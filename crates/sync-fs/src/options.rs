@@ -44,6 +44,8 @@ pub struct Limits {
     pub reserve: u64,
     /// The most files being received at once.
     pub incoming: usize,
+    /// How long an open waits for another session of the same folder to end: after a lost connection, the last one.
+    pub handover: Duration,
     /// How often everything is scanned although events say nothing.
     pub verify: Duration,
     /// How often everything is scanned when events are not to be had; longer on large trees.
@@ -56,6 +58,7 @@ impl Default for Limits {
             file_size: 4 << 30,
             reserve: 16 << 20,
             incoming: 4096,
+            handover: Duration::from_secs(10),
             verify: Duration::from_mins(5),
             poll: Duration::from_secs(2),
         }

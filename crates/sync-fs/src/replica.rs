@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use towline_sync_core::message::{Content, Failure, Outcome, Reply, Request, WatchMode};
+use towline_sync_core::message::{Content, Failure, Open, Outcome, Reply, Request, WatchMode};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry};
 
@@ -23,6 +23,8 @@ use crate::workspace::Workspace;
 
 /// About how much goes into one message of entries or changes, in bytes.
 const MESSAGE_BYTES: usize = 64 * 1024;
+/// How often a folder that another session holds is tried again.
+const RETRY: Duration = Duration::from_millis(20);
 /// After this many requests in a row, what is under way gets its turn.
 const TURN: u64 = 64;
 /// At most one part in this many of the time goes into scanning where events are not to be had.
@@ -166,7 +168,7 @@ impl Worker {
                 if let Some(session) = self.session.take() {
                     session.workspace.close();
                 }
-                self.open(open);
+                self.open(&open);
             }
             (Request::Scan, Some(_)) => self.scan(),
             (Request::Scan, None) => {
@@ -209,8 +211,17 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, open: towline_sync_core::message::Open) {
-        let (workspace, info) = match Workspace::open(self.options.clone(), open) {
+    fn open(&mut self, open: &Open) {
+        let until = Instant::now() + self.options.limits.handover;
+        let opened = loop {
+            let opened = Workspace::open(self.options.clone(), open.clone());
+            let busy = |failure: &Failure| failure.errno == Errno::BUSY.raw_os_error();
+            // Nobody tells when a lock of another process is free.
+            if !opened.as_ref().is_err_and(busy) || Instant::now() >= until || self.inbox.pause(RETRY) {
+                break opened;
+            }
+        };
+        let (workspace, info) = match opened {
             Ok(opened) => opened,
             Err(failure) => return self.reply(Reply::OpenFailed(failure)),
         };

@@ -250,6 +250,33 @@ fn ends_when_nobody_listens() {
 }
 
 #[test]
+fn a_session_waits_for_the_last_one_to_end() {
+    let first = live(&["f 1"]);
+    let open = Request::Open(Open {
+        root: first.path().to_str().unwrap().to_owned(),
+        ignore: Vec::new(),
+        excluded: Vec::new(),
+        create: false,
+    });
+    let second = |handover| {
+        let (reply_tx, reply_rx) = sync_channel(16);
+        let limits = crate::Limits { handover, ..crate::Limits::default() };
+        let options = ReplicaOptions { limits, ..ReplicaOptions::default() };
+        let replica = crate::spawn(options, move |reply| reply_tx.send(reply).is_ok()).unwrap();
+        replica.request(open.clone());
+        (replica, reply_rx)
+    };
+    let (_impatient, reply_rx) = second(Duration::ZERO);
+    let reply = reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(reply, Reply::OpenFailed(failure) if failure.message.contains("another sync session")));
+    let (_patient, reply_rx) = second(Duration::from_secs(20));
+    let Live { root: _root, replica, .. } = first;
+    replica.close();
+    let reply = reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(reply, Reply::Opened(_)), "{reply:?}");
+}
+
+#[test]
 fn what_comes_before_a_root_is_refused() {
     let (reply_tx, reply_rx) = sync_channel(16);
     let replica = crate::spawn(ReplicaOptions::default(), move |reply| reply_tx.send(reply).is_ok()).unwrap();
