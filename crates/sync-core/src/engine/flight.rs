@@ -332,8 +332,15 @@ impl Engine {
                 self.outboxes[applier as usize].cancel(id);
             }
         }
-        let reader = flight.reader();
-        if flight.stage == Stage::Reading && gone != Some(reader) {
+        if gone != Some(flight.reader()) {
+            self.stop_reader(id, flight);
+        }
+    }
+
+    /// Tells who reads for an operation that no more is wanted.
+    pub(super) fn stop_reader(&mut self, id: RequestId, flight: &Flight) {
+        if flight.stage == Stage::Reading {
+            let reader = flight.reader();
             self.flights.cancel(reader, read_id(id));
             self.outboxes[reader as usize].cancel(read_id(id));
         }

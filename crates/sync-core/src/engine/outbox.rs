@@ -34,6 +34,12 @@ impl Outbox {
 
     /// Gives up a request: what was not sent of its content never is.
     pub(super) fn cancel(&mut self, id: RequestId) {
+        self.drop_bulk(id);
+        self.first.push_back(Request::Cancel { id });
+    }
+
+    /// Drops what was not sent of a large file.
+    pub(super) fn drop_bulk(&mut self, id: RequestId) {
         let bytes = &mut self.bytes;
         self.bulk.retain(|request| match request {
             Request::Data { id: of, block } if *of == id => {
@@ -42,7 +48,6 @@ impl Outbox {
             }
             _ => true,
         });
-        self.first.push_back(Request::Cancel { id });
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -83,9 +83,10 @@ impl Engine {
             return self.unless_cancelled(side, id);
         }
         let Some(flight) = self.land(id) else { return Ok(()) };
-        if flight.stage == Stage::Reading {
-            // The rest of the content is not wanted any more; the applier knows.
-            self.give_up(id, &flight, Some(side));
+        if outcome != Outcome::Done {
+            self.stop_reader(id, &flight);
+            self.outboxes[side as usize].drop_bulk(id);
+            self.progress.bytes -= flight.check.written().min(self.progress.bytes);
         }
         self.progress.changed = true;
         match (&flight.operation, outcome) {

@@ -137,6 +137,9 @@ impl Disk {
             }
             Request::Apply { id, transition, content } => self.apply(id, transition, &content),
             Request::Keep { id, path, file } => {
+                if self.fails_early() {
+                    return vec![no_space(id)];
+                }
                 let check = DeltaCheck::new(file.size, 0);
                 let incoming = Incoming { path, transition: None, file, basis: vec![], bytes: vec![], check };
                 self.incoming.insert(id, incoming);
@@ -174,6 +177,9 @@ impl Disk {
     fn apply(&mut self, id: u64, transition: Transition, content: &Content) -> Vec<Reply> {
         let outcome = match (content, &transition.to) {
             (Content::Incoming, Some(Entry::File(file))) => {
+                if self.fails_early() {
+                    return vec![no_space(id)];
+                }
                 let basis = match self.nodes.get(&transition.path) {
                     Some(Node::File(bytes, _)) => bytes.clone(),
                     _ => Vec::new(),
@@ -248,6 +254,13 @@ impl Disk {
         vec![Reply::Applied { id, outcome }]
     }
 
+    /// Tells whether an operation fails before its content has come.
+    fn fails_early(&mut self) -> bool {
+        let fails = self.failing % 2 == 1;
+        self.failing -= usize::from(fails);
+        fails
+    }
+
     fn stale(&self, path: &RelPath) -> Outcome {
         Outcome::Stale { actual: self.entry(path) }
     }
@@ -286,6 +299,11 @@ impl Disk {
         }
         Outcome::Done
     }
+}
+
+fn no_space(id: u64) -> Reply {
+    let failure = Failure { errno: 28, message: "no space left on device".into() };
+    Reply::Applied { id, outcome: Outcome::Failed(failure) }
 }
 
 pub(crate) fn is_ignored(path: &RelPath) -> bool {

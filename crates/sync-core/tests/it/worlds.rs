@@ -281,7 +281,7 @@ impl World {
             197 => self.crash_engine(),
             198 => {
                 let side = *self.random.pick(&Side::BOTH);
-                self.disks[side as usize].failing = self.random.below(3);
+                self.disks[side as usize].failing = self.random.below(4);
             }
             _ => {
                 let side = *self.random.pick(&Side::BOTH);
