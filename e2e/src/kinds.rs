@@ -1,0 +1,36 @@
+//! The kinds of object that scenarios make or look at, beside those that Towline itself asks for.
+
+use serde_json::Value;
+use towline_cluster::port::{
+    CONFIG_MAPS, DEPLOYMENTS, LEASES, PERSISTENT_VOLUME_CLAIMS, REPLICA_SETS, Resource, SERVICES,
+};
+
+/// `secrets`
+pub const SECRETS: &Resource =
+    &Resource { group: "", version: "v1", kind: "Secret", plural: "secrets", namespaced: true };
+/// `ingresses`
+pub const INGRESSES: &Resource = &Resource {
+    group: "networking.k8s.io",
+    version: "v1",
+    kind: "Ingress",
+    plural: "ingresses",
+    namespaced: true,
+};
+
+/// The kinds whose objects, but for what a controller writes of its own, a session must leave as they were.
+pub const KEPT: &[&Resource] =
+    &[DEPLOYMENTS, SERVICES, CONFIG_MAPS, SECRETS, INGRESSES, PERSISTENT_VOLUME_CLAIMS, LEASES];
+
+/// Returns the kind that an object says it is.
+pub fn of(object: &Value) -> &'static Resource {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    KEPT.iter()
+        .chain(&[REPLICA_SETS])
+        .find(|resource| resource.kind == kind)
+        .unwrap_or_else(|| panic!("no kind {kind} in this suite"))
+}
+
+/// Returns an object's name.
+pub fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}

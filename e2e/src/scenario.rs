@@ -1,0 +1,11 @@
+//! The scenarios. Each takes a cluster with an empty namespace and fails by panicking.
+
+pub mod contention;
+pub mod edits;
+pub mod interactive;
+pub mod kill;
+pub mod loss;
+pub mod monorepo;
+pub mod refusal;
+pub mod restricted;
+pub mod session;

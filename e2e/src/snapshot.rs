@@ -1,0 +1,124 @@
+//! The namespace as it was: what a session must leave behind unchanged, and nothing more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use towline_cluster::port::{PODS, REPLICA_SETS, Resource, Selection};
+
+use crate::adapter::Adapter;
+use crate::kinds;
+use crate::waiting::eventually;
+
+/// The objects of a namespace, without what changes by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    objects: BTreeMap<String, Value>,
+    replica_sets: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// Looks now.
+    pub async fn of(adapter: &dyn Adapter) -> Self {
+        let mut objects = BTreeMap::new();
+        for resource in kinds::KEPT {
+            for object in list(adapter, resource).await {
+                objects.insert(format!("{} {}", resource.kind, kinds::name(&object)), lasting(object));
+            }
+        }
+        let replica_sets = list(adapter, REPLICA_SETS).await.iter().map(kinds::name).collect();
+        Self { objects, replica_sets }
+    }
+
+    /// Returns what is not as before, a line each.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let names: BTreeSet<_> = self.objects.keys().chain(now.objects.keys()).collect();
+        let mut found: Vec<String> = names
+            .into_iter()
+            .filter(|name| self.objects.get(*name) != now.objects.get(*name))
+            .map(|name| {
+                let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), ToString::to_string);
+                format!(
+                    "{name}\n  was {}\n  is  {}",
+                    text(self.objects.get(name)),
+                    text(now.objects.get(name))
+                )
+            })
+            .collect();
+        found.extend(
+            now.replica_sets.difference(&self.replica_sets).map(|name| format!("ReplicaSet {name} is left")),
+        );
+        found
+    }
+
+    /// Fails unless everything is as before. Objects that the cluster's own collector removes have their time.
+    pub async fn expect_unchanged(&self, adapter: &dyn Adapter) {
+        eventually("the namespace is as before", async || {
+            let mut found = self.differences(&Self::of(adapter).await);
+            for pod in list(adapter, PODS).await {
+                if kinds::name(&pod).contains("-towline-") {
+                    found.push(format!("Pod {} is left", kinds::name(&pod)));
+                }
+            }
+            if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+        })
+        .await;
+    }
+}
+
+async fn list(adapter: &dyn Adapter, resource: &'static Resource) -> Vec<Value> {
+    let all = adapter.cluster().list(resource, Some(adapter.namespace()), &Selection::default()).await;
+    all.unwrap_or_else(|error| panic!("{}: {error}", resource.plural))
+}
+
+/// Returns an object without its status, versions and times.
+fn lasting(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+        metadata.remove("generation");
+        if let Some(managers) = metadata.get_mut("managedFields").and_then(Value::as_array_mut) {
+            // What a controller writes into the status is its own affair.
+            managers.retain(|manager| manager["subresource"] != json!("status"));
+            for manager in managers {
+                manager.as_object_mut().map(|fields| fields.remove("time"));
+            }
+        }
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lasts_counts() {
+        let object = |version: &str, owner: &str| {
+            json!({"metadata": {"name": "a", "resourceVersion": version, "generation": version, "managedFields": [
+                       {"manager": owner, "time": version},
+                       {"manager": "controller", "subresource": "status", "fieldsV1": version}]},
+                   "spec": {"replicas": 1}, "status": version})
+        };
+        assert_eq!(lasting(object("1", "kubectl")), lasting(object("2", "kubectl")));
+        assert_ne!(lasting(object("1", "kubectl")), lasting(object("1", "towline")));
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let snapshot = |names: &[&str], sets: &[&str]| Snapshot {
+            objects: names.iter().map(|name| ((*name).to_owned(), json!(1))).collect(),
+            replica_sets: sets.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let before = snapshot(&["Deployment a", "Service a"], &["a-1"]);
+        assert_eq!(before.differences(&before), Vec::<String>::new());
+        let now = snapshot(&["Deployment a", "Lease b"], &["a-1", "b-1"]);
+        let found = before.differences(&now).join("\n");
+        for wanted in
+            ["Service a\n  was 1\n  is  nothing", "Lease b\n  was nothing", "ReplicaSet b-1 is left"]
+        {
+            assert!(found.contains(wanted), "{found}");
+        }
+    }
+}

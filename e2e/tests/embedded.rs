@@ -1,0 +1,30 @@
+//! The scenarios on the embedded cluster.
+
+use e2e::adapter::run;
+use e2e::embedded::EmbeddedAdapter;
+use e2e::scenario::{contention, interactive, kill, loss, refusal, session};
+
+macro_rules! scenarios {
+    ($($name:ident = $scenario:path;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                run(EmbeddedAdapter::new(), async |adapter| $scenario(&*adapter).await).await;
+            }
+        )*
+    };
+}
+
+scenarios! {
+    a_whole_session = session::whole;
+    a_detached_session = session::detached;
+    a_session_that_goes_on = session::resumed;
+    a_dry_run = session::dry_run;
+    killed_after_each_event = kill::after_each_event;
+    killed_at_the_record = kill::at_the_record;
+    a_pod_that_is_deleted = loss::of_the_pod;
+    eight_at_once = contention::at_once;
+    a_session_that_is_taken_over = contention::taken_over;
+    a_terminal = interactive::at_a_terminal;
+    bad_input = refusal::of_bad_input;
+}

@@ -1,0 +1,44 @@
+//! The scenarios on the real cluster that `KUBECONFIG` names.
+
+use e2e::adapter::run;
+use e2e::kube::KubeAdapter;
+use e2e::scenario::{contention, interactive, kill, loss, monorepo, refusal, restricted, session};
+
+macro_rules! scenarios {
+    ($($name:ident = $scenario:path;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let name = stringify!($name).replace('_', "-");
+                run(KubeAdapter::new(&name, &[]).await, async |adapter| $scenario(&*adapter).await).await;
+            }
+        )*
+    };
+}
+
+scenarios! {
+    a_whole_session = session::whole;
+    a_detached_session = session::detached;
+    a_session_that_goes_on = session::resumed;
+    a_dry_run = session::dry_run;
+    killed_after_each_event = kill::after_each_event;
+    killed_at_the_record = kill::at_the_record;
+    a_pod_that_is_deleted = loss::of_the_pod;
+    an_api_server_that_goes_away = loss::of_the_api_server;
+    eight_at_once = contention::at_once;
+    a_session_that_is_taken_over = contention::taken_over;
+    a_terminal = interactive::at_a_terminal;
+    bad_input = refusal::of_bad_input;
+    a_cluster_that_says_no = refusal::of_the_cluster;
+    a_monorepo = monorepo::one_of_its_services;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restricted_namespace_and_no_shell() {
+    let tools = KubeAdapter::new("tools", &[]).await;
+    run(tools, async |tools| {
+        let restricted = KubeAdapter::new("restricted", &[restricted::LABEL]).await;
+        run(restricted, async |adapter| restricted::no_shell(&adapter, &tools).await).await;
+    })
+    .await;
+}
