@@ -44,8 +44,9 @@ pub(crate) async fn binary(ui: &mut Ui) -> Result<AgentSource, Failure> {
             Some(file) => file,
             None => build_static(ui).await?,
         };
-        let bytes =
-            tokio::fs::read(&file).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        let bytes = tokio::fs::read(&file)
+            .await
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
         check(bytes, &file)
     }
 }
@@ -54,7 +55,8 @@ pub(crate) async fn binary(ui: &mut Ui) -> Result<AgentSource, Failure> {
 pub(crate) async fn host_build(ui: &mut Ui) -> Result<HostBuild, Failure> {
     let Some(tree) = source_tree() else {
         let agent = given_or_beside("towline-agent").ok_or_else(|| {
-            Failure::new("the embedded cluster needs an agent for this machine").hint("name it: TOWLINE_AGENT=FILE")
+            Failure::new("the embedded cluster needs an agent for this machine")
+                .hint("name it: TOWLINE_AGENT=FILE")
         })?;
         return Ok(HostBuild { agent, hello: None });
     };
@@ -84,7 +86,8 @@ pub(crate) fn hello_image(server: &Path) -> Image {
 /// Returns the objects of the example, as a team would have deployed them.
 pub(crate) fn hello_objects() -> Result<Option<Vec<Value>>, Failure> {
     let Some(file) = example().map(|example| example.join("k8s.yml")) else { return Ok(None) };
-    let text = std::fs::read_to_string(&file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
     let objects = towline_manifest::objects(&text)
         .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
     Ok(Some(objects))
@@ -115,7 +118,11 @@ fn given_or_beside(name: &str) -> Option<PathBuf> {
 
 fn check(bytes: Vec<u8>, file: &Path) -> Result<AgentSource, Failure> {
     if bytes.len() > MAX_BYTES {
-        let message = format!("the agent of {} has {} bytes; a ConfigMap has room for {MAX_BYTES}", file.display(), bytes.len());
+        let message = format!(
+            "the agent of {} has {} bytes; a ConfigMap has room for {MAX_BYTES}",
+            file.display(),
+            bytes.len()
+        );
         return Err(Failure::new(message).hint("build it with: cargo xtask agent"));
     }
     Ok(AgentSource::Binary { architecture: ARCHITECTURE.to_owned(), bytes: Arc::from(bytes) })

@@ -24,10 +24,10 @@ pub(crate) struct Global {
     /// The manifest; else okteto.yml, okteto.yaml or one of these in .okteto/, here or in a folder above.
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// The namespace; else $TOWLINE_NAMESPACE, $OKTETO_NAMESPACE, the context's own.
+    /// The namespace; else $`TOWLINE_NAMESPACE`, $`OKTETO_NAMESPACE`, the context's own.
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// The kubeconfig context, or `embedded`; else $TOWLINE_CONTEXT, $OKTETO_CONTEXT, the kubeconfig's current one.
+    /// The kubeconfig context, or `embedded`; else $`TOWLINE_CONTEXT`, $`OKTETO_CONTEXT`, the kubeconfig's current one.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// How to say what happens: for people, as plain lines, or one JSON object a line.
@@ -65,6 +65,7 @@ pub(crate) enum Verb {
 ///
 /// Runs until the command ends; dev mode stays on until `towline down`. On a terminal, Enter ~ . leaves at once.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Up {
     /// The dev service of the manifest; may be left out when there is only one.
     pub(crate) name: Option<String>,

@@ -55,7 +55,9 @@ impl From<ClusterError> for Failure {
             ClusterError::Unreachable { .. } => {
                 failure.hint("is the cluster up, and this machine on its network? try: kubectl cluster-info")
             }
-            ClusterError::Config { .. } => failure.hint("see which contexts there are: kubectl config get-contexts"),
+            ClusterError::Config { .. } => {
+                failure.hint("see which contexts there are: kubectl config get-contexts")
+            }
             ClusterError::Forbidden { message, .. } if message.contains("PodSecurity") => failure.hint(
                 "the namespace enforces Pod Security: set what it asks for in the manifest's securityContext",
             ),
@@ -73,7 +75,8 @@ impl From<SessionError> for Failure {
         match error {
             SessionError::Cluster(error) => error.into(),
             SessionError::WorkloadMissing { nearest, namespace, .. } => match nearest.as_slice() {
-                [] => failure.hint(format!("there is no Deployment in namespace {namespace}: choose one with -n")),
+                [] => failure
+                    .hint(format!("there is no Deployment in namespace {namespace}: choose one with -n")),
                 [first, ..] => failure
                     .hint(format!("did you mean {first}? there is: {}", nearest.join(", ")))
                     .hint("name it in the manifest: the key below dev, or its selector"),
@@ -88,7 +91,8 @@ impl From<SessionError> for Failure {
                 failure
             }
             SessionError::Held { alive, .. } => {
-                let failure = if alive { failure } else { failure.hint("its holder has not been heard of lately") };
+                let failure =
+                    if alive { failure } else { failure.hint("its holder has not been heard of lately") };
                 failure
                     .hint("ask them, or take over: towline up --takeover")
                     .hint("or end their session: towline down --force")

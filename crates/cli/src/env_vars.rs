@@ -42,7 +42,11 @@ pub(crate) fn os(name: &str) -> Option<OsString> {
 pub(crate) fn kubeconfig_files() -> Vec<PathBuf> {
     match os(KUBECONFIG) {
         Some(list) => std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect(),
-        None => home_folder().map(|home| home.join(".kube/config")).filter(|file| file.exists()).into_iter().collect(),
+        None => home_folder()
+            .map(|home| home.join(".kube/config"))
+            .filter(|file| file.exists())
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -56,6 +60,7 @@ pub(crate) fn holder() -> String {
     let user = text("USER").or_else(|| text("LOGNAME")).unwrap_or_else(|| "someone".to_owned());
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = if machine.trim().is_empty() { text("HOSTNAME").unwrap_or_default() } else { machine };
-    let word = |text: &str| text.trim().replace(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c), "-");
+    let word =
+        |text: &str| text.trim().replace(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c), "-");
     format!("{}@{}", word(&user), word(&machine))
 }

@@ -66,13 +66,14 @@ pub(crate) async fn connect(ui: &mut Ui, global: &Global) -> Result<Context, Fai
 
 /// Returns Towline's folder on this machine. It is made with mode 0700, and one that is not ours is refused.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
-    let home = match env_vars::os(env_vars::TOWLINE_HOME).or_else(|| env_vars::os(env_vars::OKTETO_FOLDER)) {
-        Some(home) => PathBuf::from(home),
-        None => {
-            let places = etcetera::choose_base_strategy()
-                .map_err(|error| Failure::new(format!("no home folder: {error}")).hint("set TOWLINE_HOME"))?;
-            places.state_dir().unwrap_or_else(|| places.data_dir()).join("towline")
-        }
+    let home = if let Some(home) =
+        env_vars::os(env_vars::TOWLINE_HOME).or_else(|| env_vars::os(env_vars::OKTETO_FOLDER))
+    {
+        PathBuf::from(home)
+    } else {
+        let places = etcetera::choose_base_strategy()
+            .map_err(|error| Failure::new(format!("no home folder: {error}")).hint("set TOWLINE_HOME"))?;
+        places.state_dir().unwrap_or_else(|| places.data_dir()).join("towline")
     };
     make_private(&home)?;
     home.canonicalize().map_err(|error| Failure::new(format!("{}: {error}", home.display())))

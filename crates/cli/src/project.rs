@@ -51,7 +51,8 @@ impl Project {
     /// repository's root, else the example where nothing else is meant.
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let (path, example) = find(global)?;
-        let text = fs::read_to_string(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
         let here = std::env::current_dir().unwrap_or_default();
         let name = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
         let root = towline_manifest::project_root(&path);
@@ -90,8 +91,10 @@ impl Project {
             None if manifest.dev.len() == 1 => {
                 Ok(manifest.dev.values().next().unwrap_or_else(|| unreachable!("there is exactly one")))
             }
-            None if manifest.dev.is_empty() => Err(Failure::new(format!("{} has no dev section", self.path.display()))
-                .hint("say what to develop on: dev: {NAME: {command: …, sync: [\".:/app\"]}}")),
+            None if manifest.dev.is_empty() => {
+                Err(Failure::new(format!("{} has no dev section", self.path.display()))
+                    .hint("say what to develop on: dev: {NAME: {command: …, sync: [\".:/app\"]}}"))
+            }
             None => Err(Failure::new("the manifest has several dev services")
                 .hint(format!("name one: {}", known()))
                 .code(crate::exit_code::USAGE)),
@@ -100,7 +103,8 @@ impl Project {
 }
 
 fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
-    let here = std::env::current_dir().map_err(|error| Failure::new(format!("no current folder: {error}")))?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::new(format!("no current folder: {error}")))?;
     if let Some(file) = &global.file {
         let path = here.join(file);
         return match path.canonicalize() {

@@ -78,9 +78,8 @@ impl Escape {
                 }
                 (Seen::Tilde, b'.') => return (send, true),
                 // A second tilde is the first one, typed for itself.
-                (Seen::Tilde, b'~') => {}
-                (Seen::Tilde, _) => send.push(b'~'),
-                (Seen::Start | Seen::Text, _) => {}
+                (Seen::Tilde, _) if byte != b'~' => send.push(b'~'),
+                (Seen::Start | Seen::Text | Seen::Tilde, _) => {}
             }
             send.push(byte);
             self.seen = if matches!(byte, b'\r' | b'\n') { Seen::Start } else { Seen::Text };
@@ -98,8 +97,8 @@ mod tests {
         let mut escape = Escape::new();
         let (mut all, mut gone) = (Vec::new(), false);
         for piece in typed {
-            let (send, leaves) = escape.take(piece.as_bytes());
-            all.extend(send);
+            let (piece, leaves) = escape.take(piece.as_bytes());
+            all.extend(piece);
             gone |= leaves;
         }
         assert_eq!((String::from_utf8_lossy(&all).as_ref(), gone), (sent, left), "{typed:?}");

@@ -14,7 +14,12 @@ use crate::ui::Ui;
 const FILE: &str = "trust.json";
 
 /// Returns when the user has agreed to what the manifest wants of this machine; asks where that can be asked.
-pub(crate) fn require(ui: &mut Ui, home: &Path, project: &Project, agreed: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn require(
+    ui: &mut Ui,
+    home: &Path,
+    project: &Project,
+    agreed: Option<&str>,
+) -> Result<(), Failure> {
     let parsed = &project.parsed;
     if !parsed.needs_consent() {
         return Ok(());
@@ -34,7 +39,8 @@ pub(crate) fn require(ui: &mut Ui, home: &Path, project: &Project, agreed: Optio
     };
     if !agreed {
         let mut failure = Failure::new(format!("{key} needs your agreement first; nothing was changed"));
-        failure.detail = Some(wants.iter().map(|want| format!("it wants to {want}")).collect::<Vec<_>>().join("\n"));
+        failure.detail =
+            Some(wants.iter().map(|want| format!("it wants to {want}")).collect::<Vec<_>>().join("\n"));
         return Err(failure.hint(format!("to agree: towline up --trust-manifest {hash}")));
     }
     known.insert(key, hash.clone());
@@ -48,12 +54,14 @@ pub(crate) fn require(ui: &mut Ui, home: &Path, project: &Project, agreed: Optio
 fn wants(project: &Project) -> Vec<String> {
     let parsed = &project.parsed;
     let sensitive = parsed.sensitive.iter().map(|sensitive| {
-        format!("send your variable {} into the cluster, in the clear ({})", sensitive.variable, sensitive.path)
+        format!(
+            "send your variable {} into the cluster, in the clear ({})",
+            sensitive.variable, sensitive.path
+        )
     });
-    let outside = parsed
-        .outside
-        .iter()
-        .map(|outside| format!("use {}, which is outside the repository ({})", outside.local.display(), outside.path));
+    let outside = parsed.outside.iter().map(|outside| {
+        format!("use {}, which is outside the repository ({})", outside.local.display(), outside.path)
+    });
     let devs = parsed.manifest.iter().flat_map(|manifest| manifest.dev.values());
     let reverse = devs.flat_map(|dev| &dev.reverse).map(|reverse| {
         format!("lead connections in the pod to port {} of this machine ({})", reverse.local, reverse.path)

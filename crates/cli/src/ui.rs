@@ -158,7 +158,7 @@ impl Ui {
             GraphicalTheme::unicode()
         };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
-        for problem in problems.iter() {
+        for problem in problems {
             if self.is_json() {
                 let (line, column) = problem.position();
                 let severity = match problem.severity {
@@ -187,7 +187,12 @@ impl Ui {
     }
 
     /// Asks for a yes. `None` where nobody can be asked.
-    pub(crate) fn confirm(&mut self, question: &str, details: &[String], yes: &str) -> Result<Option<bool>, Failure> {
+    pub(crate) fn confirm(
+        &mut self,
+        question: &str,
+        details: &[String],
+        yes: &str,
+    ) -> Result<Option<bool>, Failure> {
         self.phase_broken();
         if self.is_json() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Ok(None);
@@ -224,17 +229,21 @@ impl Ui {
                 }
             }
             Event::Pod { pod, reason, message } => self.say(&format!("pod {pod}: {reason}: {message}")),
-            Event::Connected { restarted: true, .. } => self.say("the container was started anew; the files are synced again"),
-            Event::Connected { .. } | Event::InSync { .. } | Event::Synced { .. } => {}
-            Event::CommandStarted { .. } | Event::CommandExited { .. } => {}
-            Event::Disconnected { reason } => self.warn(&format!("the connection to the pod broke ({reason}); trying again")),
+            Event::Connected { restarted: true, .. } => {
+                self.say("the container was started anew; the files are synced again");
+            }
+            Event::Disconnected { reason } => {
+                self.warn(&format!("the connection to the pod broke ({reason}); trying again"));
+            }
             Event::Conflict { path, kept, .. } => self.warn(&format!(
                 "{path} was changed on both sides: yours keeps the name, the pod's is kept as {kept}"
             )),
             Event::SyncHalted { message, .. } => self.warn(&format!(
                 "sync stopped: {message}. If the deletions are wanted: towline up --approve-deletions"
             )),
-            Event::SyncProblem { path, message, .. } => self.warn(&format!("{path} is not synced: {message}")),
+            Event::SyncProblem { path, message, .. } => {
+                self.warn(&format!("{path} is not synced: {message}"));
+            }
             Event::Forwarding { local, remote, reverse } => {
                 let (from, to) = if *reverse { (remote, local) } else { (local, remote) };
                 self.say(&format!("forwarding {from} to {to}"));
@@ -242,10 +251,13 @@ impl Ui {
             Event::ForwardFailed { local, message } => self.warn(&format!("{local}: {message}")),
             Event::Reparked { times, by } => {
                 let who = by.as_deref().unwrap_or("someone");
-                self.warn(&format!("{who} scaled the original up; it is scaled down again ({times} of 3 in ten minutes)"));
+                self.warn(&format!(
+                    "{who} scaled the original up; it is scaled down again ({times} of 3 in ten minutes)"
+                ));
             }
             Event::Warning { message } => self.warn(message),
             Event::Ended { ending } => self.ended(ending),
+            // What is as it should be needs no words.
             _ => {}
         }
     }

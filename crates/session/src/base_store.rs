@@ -41,13 +41,17 @@ impl BaseStore {
         let lock_path = folder.join("lock");
         let mut lock = private(&lock_path).map_err(local("opening", &lock_path))?;
         if lock.try_lock().is_err() {
-            let pid = fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
+            let pid =
+                fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
             return Err(SessionError::FolderBusy { path: synced.to_owned(), pid });
         }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(local("writing", &lock_path))?;
+        lock.set_len(0)
+            .and_then(|()| write!(lock, "{}", std::process::id()))
+            .map_err(local("writing", &lock_path))?;
 
         let base = load(folder).map_err(local("reading the sync base in", folder))?;
-        let (journal, journal_bytes) = begin(folder, &base).map_err(local("writing the sync base in", folder))?;
+        let (journal, journal_bytes) =
+            begin(folder, &base).map_err(local("writing the sync base in", folder))?;
         Ok(Self { folder: folder.to_owned(), journal, journal_bytes, base, _lock: lock })
     }
 
@@ -151,6 +155,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let _held = BaseStore::open(temp.path(), temp.path()).unwrap();
         let error = BaseStore::open(temp.path(), Path::new("/src")).unwrap_err();
-        assert!(matches!(error, SessionError::FolderBusy { pid, .. } if pid == std::process::id()), "{error}");
+        assert!(
+            matches!(error, SessionError::FolderBusy { pid, .. } if pid == std::process::id()),
+            "{error}"
+        );
     }
 }

@@ -155,8 +155,10 @@ async fn ask_status(link: &Link) -> Result<AgentStatus, String> {
 
 /// Asks the agent one question.
 pub(crate) async fn ask(link: &Link, question: &ControlRequest) -> Result<ControlReply, String> {
-    let channel =
-        link.open(encode(&ChannelRequest::Control), Priority::Interactive).await.map_err(|error| error.to_string())?;
+    let channel = link
+        .open(encode(&ChannelRequest::Control), Priority::Interactive)
+        .await
+        .map_err(|error| error.to_string())?;
     let (reader, writer) = channel.split();
     // Dropped before the answer it would take the whole channel with it.
     let mut writer = MessageWriter::new(writer);

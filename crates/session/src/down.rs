@@ -60,7 +60,10 @@ pub async fn down(
         return Err(journal::held_error(&held));
     }
     // Another session id in the identity: the process that holds the Lease now sees that it is not its own any more.
-    let ending = Context { holder: format!("{}{}", context.holder, journal::ENDING.trim_end_matches('/')), ..context.clone() };
+    let ending = Context {
+        holder: format!("{}{}", context.holder, journal::ENDING.trim_end_matches('/')),
+        ..context.clone()
+    };
     let mut journal = Journal::take_over(&ending, lease).await?;
     if alive && journal.record.parked {
         original::fence(context, &journal.record).await?;
@@ -104,11 +107,8 @@ pub(crate) async fn revert(
         None => None,
     };
     let hpa = original::autoscaler_range(context, &record).await;
-    let differences = if found.is_some() {
-        towline_patcher::verify(now.as_ref(), &record, hpa)
-    } else {
-        Vec::new()
-    };
+    let differences =
+        if found.is_some() { towline_patcher::verify(now.as_ref(), &record, hpa) } else { Vec::new() };
     Ok(Restored { workload, said, differences })
 }
 
@@ -127,18 +127,20 @@ async fn delete_clones(
 }
 
 async fn clones(context: &Context, record: &Record) -> Result<Vec<Value>, ClusterError> {
-    let selection = Selection { name: None, labels: vec![(SESSION_LABEL.to_owned(), record.session.clone())] };
+    let selection =
+        Selection { name: None, labels: vec![(SESSION_LABEL.to_owned(), record.session.clone())] };
     let found = context.cluster.list(DEPLOYMENTS, Some(&context.namespace), &selection).await?;
     Ok(found.into_iter().filter(|clone| record.made(clone)).collect())
 }
 
 /// Waits until the clone's pods have let go of what the original needs.
 async fn wait_for_clones(context: &Context, record: &Record) -> Result<(), ClusterError> {
-    let of_session = serde_json::json!({"spec": {"selector": {"matchLabels": {SESSION_LABEL: record.session}}}});
+    let of_session =
+        serde_json::json!({"spec": {"selector": {"matchLabels": {SESSION_LABEL: record.session}}}});
     original::wait_until_gone(context, &of_session, "").await
 }
 
-/// The agents' ConfigMaps go with the last session of the namespace.
+/// The agents' `ConfigMaps` go with the last session of the namespace.
 async fn delete_agents(
     context: &Context,
     journal: &Journal,
@@ -203,7 +205,8 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
     let mut watch = context.cluster.watch(DEPLOYMENTS, &context.namespace, &selection).await?;
     let serves = |deployment: &Value| {
         let number = |pointer| deployment.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-        number("/status/observedGeneration") >= generation && number("/status/availableReplicas") >= wanted.min(1)
+        number("/status/observedGeneration") >= generation
+            && number("/status/availableReplicas") >= wanted.min(1)
     };
     let waiting = async {
         while let Some(event) = watch.next().await {
@@ -215,7 +218,7 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
             }
         }
     };
-    if tokio::time::timeout(std::time::Duration::from_secs(120), waiting).await.is_err() {
+    if tokio::time::timeout(std::time::Duration::from_mins(2), waiting).await.is_err() {
         tracing::warn!(workload = record.name, "the original was not available after two minutes");
     }
     Ok(())

@@ -19,7 +19,12 @@ pub struct Exec {
 
 impl Exec {
     /// Opens a stream to the agent of a pod and starts the process there.
-    pub async fn start(context: &Context, record: &Record, pod: &str, spec: &ProcessSpec) -> Result<Self, String> {
+    pub async fn start(
+        context: &Context,
+        record: &Record,
+        pod: &str,
+        spec: &ProcessSpec,
+    ) -> Result<Self, String> {
         let (link, _, stream) = connection::dial(context, pod, &record.container, &record.config_map).await?;
         let opening = encode(&ChannelRequest::Exec(spec.clone()));
         let channel = link.open(opening, Priority::Interactive).await.map_err(|error| error.to_string())?;

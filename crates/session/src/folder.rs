@@ -1,6 +1,6 @@
 //! One synced folder: the engine between the replica on this machine and the one in the pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -52,8 +52,8 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     /// Locks and loads the folder's base. `remote` is how the pod's replica is to be opened.
-    pub(crate) fn open(folder: Folder, remote: Open, state: PathBuf) -> Result<Self, SessionError> {
-        let store = BaseStore::open(&state, &folder.local)?;
+    pub(crate) fn open(folder: Folder, remote: Open, state: &Path) -> Result<Self, SessionError> {
+        let store = BaseStore::open(state, &folder.local)?;
         Ok(Self { keep: state.join("keep"), folder, remote, store })
     }
 
@@ -67,7 +67,8 @@ impl Syncer {
             durable: true,
             ..ReplicaOptions::default()
         };
-        let local = match towline_sync_fs::spawn(options, move |reply| reply_tx.blocking_send(reply).is_ok()) {
+        let local = match towline_sync_fs::spawn(options, move |reply| reply_tx.blocking_send(reply).is_ok())
+        {
             Ok(local) => local,
             Err(error) => {
                 let _ = news_tx.send(News::Broken(format!("can't start syncing: {error}"))).await;

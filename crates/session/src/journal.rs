@@ -39,18 +39,19 @@ impl Journal {
         let holder = identity(context);
         let body = towline_patcher::lease(&name, &record, &holder, &now(), LEASE_SECONDS);
         let object = Object::new(LEASES, &context.namespace, &name);
-        let lease = match context.cluster.create(LEASES, &context.namespace, &body, &WriteOptions::default()).await {
-            Ok(lease) => lease,
-            Err(ClusterError::AlreadyExists { .. } | ClusterError::Ambiguous { .. }) => {
-                let lease = context.cluster.get(&object).await?;
-                let held = read(&lease)?;
-                if held.record.session != record.session {
-                    return Err(held_error(&held));
+        let lease =
+            match context.cluster.create(LEASES, &context.namespace, &body, &WriteOptions::default()).await {
+                Ok(lease) => lease,
+                Err(ClusterError::AlreadyExists { .. } | ClusterError::Ambiguous { .. }) => {
+                    let lease = context.cluster.get(&object).await?;
+                    let held = read(&lease)?;
+                    if held.record.session != record.session {
+                        return Err(held_error(&held));
+                    }
+                    lease
                 }
-                lease
-            }
-            Err(error) => return Err(error.into()),
-        };
+                Err(error) => return Err(error.into()),
+            };
         Ok(Self { lease, record })
     }
 
@@ -100,7 +101,10 @@ impl Journal {
 
     /// Returns the Lease's name and uid, for its deletion.
     pub fn identity(&self) -> (String, Option<String>) {
-        (crate::pod::text(&self.lease, "/metadata/name"), Some(crate::pod::text(&self.lease, "/metadata/uid")))
+        (
+            crate::pod::text(&self.lease, "/metadata/name"),
+            Some(crate::pod::text(&self.lease, "/metadata/uid")),
+        )
     }
 
     async fn put(&mut self, context: &Context, body: Value) -> Result<Written, ClusterError> {
@@ -114,12 +118,16 @@ impl Journal {
                     return Ok(Written::Ours);
                 }
                 Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) => {}
-                Err(error) if error.is_not_found() => return Ok(Written::Lost("dev mode was ended".to_owned())),
+                Err(error) if error.is_not_found() => {
+                    return Ok(Written::Lost("dev mode was ended".to_owned()));
+                }
                 Err(error) => return Err(error),
             }
             let lease = match context.cluster.get(&object).await {
                 Ok(lease) => lease,
-                Err(error) if error.is_not_found() => return Ok(Written::Lost("dev mode was ended".to_owned())),
+                Err(error) if error.is_not_found() => {
+                    return Ok(Written::Lost("dev mode was ended".to_owned()));
+                }
                 Err(error) => return Err(error),
             };
             if let Err(message) = ours(&self.lease, &lease) {

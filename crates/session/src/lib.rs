@@ -35,3 +35,7 @@ pub use error::SessionError;
 pub use event::{Ending, Event, State};
 pub use request::UpRequest;
 pub use up::Session;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+mod embedding {}

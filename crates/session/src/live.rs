@@ -13,14 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use towline_cluster::port::{DEPLOYMENTS, EVENTS, LEASES, PODS, Selection, Watch, WatchEvent};
 use towline_link::{Link, Priority};
-use towline_patcher::SESSION_LABEL;
+use towline_patcher::{Record, SESSION_LABEL};
 use towline_protocol::{
-    ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize, encode,
+    ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize,
+    encode,
 };
-use towline_sync_core::engine::SyncEvent;
+use towline_sync_core::engine::{Side, SyncEvent};
+use towline_sync_core::message::Failure;
 
 use crate::connection::{self, ask};
 use crate::context::Context;
+use crate::error::SessionError;
 use crate::event::{Ending, Event};
 use crate::folder;
 use crate::forward;
@@ -32,7 +35,7 @@ use crate::process::{self, Attach};
 use crate::request::UpRequest;
 use crate::state_file::{self, FolderState, SessionState};
 
-/// How long a look at the events lasts that came with an unschedulable or unmountable pod.
+/// The events that are kept to explain what a pod waits for.
 const EVENTS_KEPT: usize = 200;
 
 /// From the session's holder to its loop.
@@ -142,7 +145,14 @@ impl Live {
             state_changed: true,
             live: self,
         };
-        let outcome = actor.drive(Receivers { command_rx, connection_rx, folder_rx, process_rx }).await;
+        let outcome = actor
+            .drive(Receivers {
+                command: command_rx,
+                connection: connection_rx,
+                folder: folder_rx,
+                process: process_rx,
+            })
+            .await;
         let ending = outcome.unwrap_or_else(|error| Ending::Failed { message: error.to_string(), code: 1 });
         actor.finish().await;
         let undo = actor.live.fresh && !actor.machine.was_ready() && matches!(ending, Ending::Failed { .. });
@@ -191,11 +201,12 @@ impl Live {
     }
 }
 
+/// Where the loop hears from its tasks and its holder.
 struct Receivers {
-    command_rx: mpsc::Receiver<Command>,
-    connection_rx: mpsc::Receiver<connection::News>,
-    folder_rx: mpsc::Receiver<(usize, folder::News)>,
-    process_rx: mpsc::Receiver<process::News>,
+    command: mpsc::Receiver<Command>,
+    connection: mpsc::Receiver<connection::News>,
+    folder: mpsc::Receiver<(usize, folder::News)>,
+    process: mpsc::Receiver<process::News>,
 }
 
 struct Actor {
@@ -236,8 +247,7 @@ impl Actor {
         let namespace = context.namespace.as_str();
         let mut pods = cluster.watch(PODS, namespace, &of_session).await?;
         let mut original = cluster.watch(DEPLOYMENTS, namespace, &named(&record.name)).await?;
-        let mut lease =
-            cluster.watch(LEASES, namespace, &named(&self.live.journal.identity().0)).await?;
+        let mut lease = cluster.watch(LEASES, namespace, &named(&self.live.journal.identity().0)).await?;
         // Without the right to see events the pod's own status has to do.
         let mut events: Watch = match cluster.watch(EVENTS, namespace, &Selection::default()).await {
             Ok(watch) => watch,
@@ -254,11 +264,11 @@ impl Actor {
             }
             let news = tokio::select! {
                 biased;
-                command = receivers.command_rx.recv() => News::Command(command),
+                command = receivers.command.recv() => News::Command(command),
                 Some(event) = lease.next() => News::Lease(event),
-                Some(news) = receivers.connection_rx.recv() => News::Connection(news),
-                Some(news) = receivers.process_rx.recv() => News::Process(news),
-                Some((index, news)) = receivers.folder_rx.recv() => News::Folder(index, news),
+                Some(news) = receivers.connection.recv() => News::Connection(news),
+                Some(news) = receivers.process.recv() => News::Process(news),
+                Some((index, news)) = receivers.folder.recv() => News::Folder(index, news),
                 Some(event) = pods.next() => News::Pods(event),
                 Some(event) = original.next() => News::Original(event),
                 Some(event) = events.next() => News::Events(event),
@@ -430,7 +440,8 @@ impl Actor {
                 self.feed(Input::Connected { instance: status.instance, process: status.process }).await;
             }
             connection::News::Incoming { port, channel } => {
-                let reverse = self.live.request.reverses.iter().find(|reverse| reverse.remote == port).copied();
+                let reverse =
+                    self.live.request.reverses.iter().find(|reverse| reverse.remote == port).copied();
                 let Some(reverse) = reverse else {
                     channel.reset("no such reverse forward");
                     return;
@@ -453,7 +464,9 @@ impl Actor {
     async fn process_news(&mut self, news: process::News) {
         match news {
             process::News::Started => self.feed(Input::ProcessStarted).await,
-            process::News::Failed { message, code } => self.feed(Input::ProcessFailed { message, code }).await,
+            process::News::Failed { message, code } => {
+                self.feed(Input::ProcessFailed { message, code }).await;
+            }
             process::News::Exited(status) => self.feed(Input::ProcessExited(status)).await,
             // The stream that carried it says so too, and with a better reason.
             process::News::Broken(reason) => tracing::debug!(reason, "an attachment broke"),
@@ -500,7 +513,8 @@ impl Actor {
                 Event::Conflict { folder: index, path: path.to_string(), kept }
             }
             SyncEvent::Halted { side, reason, missing, of } => {
-                let message = format!("{reason} ({missing} of {of} files on the {side:?} side)").to_lowercase();
+                let message =
+                    format!("{reason} ({missing} of {of} files on the {side:?} side)").to_lowercase();
                 state.halted = Some(message.clone());
                 Event::SyncHalted { folder: index, message }
             }
@@ -509,9 +523,16 @@ impl Actor {
                 return;
             }
             SyncEvent::Problem { path, message } => {
-                state.problems.retain(|(known, _)| *known != path.to_string());
-                state.problems.push((path.to_string(), message.clone()));
-                Event::SyncProblem { folder: index, path: path.to_string(), message }
+                state.problems.retain(|(known, _)| *known != path.clone());
+                state.problems.push((path.clone(), message.clone()));
+                Event::SyncProblem { folder: index, path: path.clone(), message }
+            }
+            SyncEvent::Unwritable { side: Side::Remote } => return self.make_writable(index, None).await,
+            SyncEvent::OpenFailed { side: Side::Remote, failure } => {
+                return self.make_writable(index, Some(failure)).await;
+            }
+            SyncEvent::OpenFailed { side: Side::Local, failure } => {
+                return self.feed(Input::Impossible { message: failure.message }).await;
             }
             SyncEvent::Applied { side, path, deleted } => {
                 Event::Synced { folder: index, to: side.into(), path: path.to_string(), deleted }
@@ -524,8 +545,49 @@ impl Actor {
         self.tell(event).await;
     }
 
+    /// Gives a folder that the container can't write an emptyDir, filled from the image: the clone is made anew.
+    async fn make_writable(&mut self, index: usize, failure: Option<Failure>) {
+        const REFUSALS: [i32; 3] = [1, 13, 30];
+        let remote = self.live.request.folders[index].remote.clone();
+        let words = failure.as_ref().map_or("it is not writable", |failure| failure.message.as_str());
+        let hopeless = failure.as_ref().is_some_and(|failure| !REFUSALS.contains(&failure.errno));
+        let message = format!("{remote} in the container can't be synced: {words}");
+        if hopeless || self.live.request.plan.scratch.contains(&remote) {
+            return self.feed(Input::Impossible { message }).await;
+        }
+        match self.with_scratch(&remote).await {
+            Ok(()) => {
+                let message = format!(
+                    "{remote} can't be written by the container's user: it becomes an emptyDir with the image's files"
+                );
+                self.tell(Event::Warning { message }).await;
+            }
+            Err(error) => self.feed(Input::Impossible { message: format!("{message}; {error}") }).await,
+        }
+    }
+
+    async fn with_scratch(&mut self, remote: &str) -> Result<(), SessionError> {
+        let live = &mut self.live;
+        let original =
+            live.context.cluster.get(&original::object(&live.context, &live.journal.record)).await?;
+        let container = crate::plan::container(&original, live.request.plan.container.as_deref());
+        if container.is_some_and(|container| crate::plan::is_mounted(container, remote)) {
+            let message = "its volume is read-only, or belongs to another user".to_owned();
+            return Err(SessionError::Failed { message });
+        }
+        live.request.plan.scratch.push(remote.to_owned());
+        let clone = towline_patcher::clone_of(&original, &live.request.plan)?;
+        let wanted = Record::new(&original, &live.request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+        crate::up::ensure_clone(&live.context, &mut live.journal, &clone, &wanted).await?;
+        Ok(())
+    }
+
     fn conflict_path(&self, index: usize, name: &str) -> String {
-        let keep = crate::up::sync_folder(&self.live.context, &self.live.journal.record, &self.live.request.folders[index]);
+        let keep = crate::up::sync_folder(
+            &self.live.context,
+            &self.live.journal.record,
+            &self.live.request.folders[index],
+        );
         keep.join("keep/conflicts").join(name).display().to_string()
     }
 
@@ -576,9 +638,9 @@ impl Actor {
         let uid = self.live.journal.record.uid.clone();
         let input = match event {
             WatchEvent::Applied(original) => seen(&original, &uid),
-            WatchEvent::Restarted(found) => {
-                found.first().map_or(Input::Original { replicas: None, by: None }, |original| seen(original, &uid))
-            }
+            WatchEvent::Restarted(found) => found
+                .first()
+                .map_or(Input::Original { replicas: None, by: None }, |original| seen(original, &uid)),
             WatchEvent::Deleted(_) => Input::Original { replicas: None, by: None },
             WatchEvent::Interrupted(error) => {
                 self.tell(Event::Warning { message: format!("the cluster does not answer: {error}") }).await;
@@ -639,7 +701,8 @@ impl Actor {
 
 /// Keeps a list of objects as a watch tells it.
 fn remember(objects: &mut Vec<Value>, event: WatchEvent, limit: usize) {
-    let same = |known: &Value, object: &Value| known.pointer("/metadata/uid") == object.pointer("/metadata/uid");
+    let same =
+        |known: &Value, object: &Value| known.pointer("/metadata/uid") == object.pointer("/metadata/uid");
     match event {
         WatchEvent::Restarted(all) => *objects = all,
         WatchEvent::Applied(object) => match objects.iter_mut().find(|known| same(known, &object)) {

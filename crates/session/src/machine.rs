@@ -13,7 +13,7 @@ use crate::pod::{PodPhase, PodView};
 /// Scale-backs that are undone within [`REPARK_WINDOW`]; after that the controller has won and the user is told.
 pub const REPARK_LIMIT: usize = 3;
 /// The window of [`REPARK_LIMIT`].
-pub const REPARK_WINDOW: Duration = Duration::from_secs(600);
+pub const REPARK_WINDOW: Duration = Duration::from_mins(10);
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -76,6 +76,11 @@ pub enum Input {
     },
     /// Time passed; wanted about once a second.
     Tick,
+    /// Something that no waiting mends.
+    Impossible {
+        /// What.
+        message: String,
+    },
     /// The user leaves.
     Leave,
 }
@@ -123,6 +128,17 @@ enum Process {
     Exited,
 }
 
+/// The original workload, as far as its replicas are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Original {
+    /// Not scaled down yet.
+    Untouched,
+    /// Scaled down by us.
+    Parked,
+    /// Scaled up again by someone too often to be countered.
+    LeftAlone,
+}
+
 /// The machine. One [`Machine::handle`] for each thing that happens.
 #[derive(Debug)]
 pub struct Machine {
@@ -133,10 +149,10 @@ pub struct Machine {
     instance: Option<[u8; 16]>,
     folders: Vec<bool>,
     process: Process,
+    /// A scale-down is on its way.
     parking: bool,
-    parked_once: bool,
+    original: Original,
     reparks: Vec<Duration>,
-    gave_up_parking: bool,
     /// How long the pod may take to run for the first time, and what was in its way when last seen.
     patience: Duration,
     obstacle: Option<String>,
@@ -159,9 +175,8 @@ impl Machine {
             folders: vec![false; folders],
             process: Process::Unknown,
             parking: false,
-            parked_once: parked,
+            original: if parked { Original::Parked } else { Original::Untouched },
             reparks,
-            gave_up_parking: false,
             patience,
             obstacle: None,
             was_ready: false,
@@ -226,13 +241,14 @@ impl Machine {
             Input::Original { replicas, by } => self.original(now, replicas, by, out),
             Input::Parked => {
                 self.parking = false;
-                self.parked_once = true;
+                self.original = Original::Parked;
             }
             Input::ParkFailed { message } => {
                 self.parking = false;
                 tell(out, Event::Warning { message });
             }
             Input::LeaseLost { message } => self.end(Ending::Lost { message }, out),
+            Input::Impossible { message } => self.end(Ending::Failed { message, code: 1 }, out),
             Input::Leave => self.end(Ending::Left, out),
         }
         effects
@@ -257,9 +273,10 @@ impl Machine {
             PodPhase::Scheduling { why } => (State::Starting, "FailedScheduling", why.clone()),
             PodPhase::Attaching { why } => (State::Attaching, "Waiting", why.clone()),
             PodPhase::Pulling { image } => (State::Pulling, "Pulling", Some(image.clone())),
-            PodPhase::Blocked { reason, message } => (State::Starting, reason.as_str(), Some(message.clone())),
             PodPhase::Restarting { reason } => (State::Starting, "Restarting", Some(reason.clone())),
-            PodPhase::Ended { reason, message } => (State::Starting, reason.as_str(), Some(message.clone())),
+            PodPhase::Blocked { reason, message } | PodPhase::Ended { reason, message } => {
+                (State::Starting, reason.as_str(), Some(message.clone()))
+            }
             PodPhase::Running => {
                 if self.stream == Stream::Down {
                     self.enter(State::Starting, out);
@@ -360,7 +377,7 @@ impl Machine {
     fn ready(&mut self, out: &mut Vec<Effect>) {
         self.was_ready = true;
         self.enter(State::Ready, out);
-        if !self.parked_once && !self.parking {
+        if self.original == Original::Untouched && !self.parking {
             self.parking = true;
             out.push(Effect::Park);
         }
@@ -370,11 +387,14 @@ impl Machine {
     fn original(&mut self, now: Duration, replicas: Option<u64>, by: Option<String>, out: &mut Vec<Effect>) {
         match replicas {
             None => self.end(
-                Ending::Lost { message: "the original workload was deleted; its dev pod goes with it".into() },
+                Ending::Lost {
+                    message: "the original workload was deleted; its dev pod goes with it".into(),
+                },
                 out,
             ),
-            Some(0) => self.gave_up_parking = false,
-            Some(_) if self.parked_once && !self.parking && !self.gave_up_parking => {
+            Some(0) if self.original == Original::LeftAlone => self.original = Original::Parked,
+            Some(0) => {}
+            Some(_) if self.original == Original::Parked && !self.parking => {
                 self.reparks.retain(|at| now.saturating_sub(*at) < REPARK_WINDOW);
                 if self.reparks.len() < REPARK_LIMIT {
                     self.reparks.push(now);
@@ -382,7 +402,7 @@ impl Machine {
                     tell(out, Event::Reparked { times: self.reparks.len(), by });
                     out.push(Effect::Park);
                 } else {
-                    self.gave_up_parking = true;
+                    self.original = Original::LeftAlone;
                     let who = by.map(|by| format!(" by {by}")).unwrap_or_default();
                     let message = format!(
                         "the original was scaled up{who} more than {REPARK_LIMIT} times in ten minutes: it is left \
@@ -445,7 +465,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let machine = Machine::new(1, false, Vec::new(), Duration::from_secs(120));
+            let machine = Machine::new(1, false, Vec::new(), Duration::from_mins(2));
             Self { machine, now: Duration::ZERO }
         }
 
@@ -526,7 +546,10 @@ mod tests {
         let mut world = World::ready();
         let effects = world.feed(running("b"));
         assert_eq!(effects[0], Effect::Disconnect);
-        assert!(effects.contains(&Effect::Connect { pod: "pod-b".into(), after: Duration::ZERO }), "{effects:?}");
+        assert!(
+            effects.contains(&Effect::Connect { pod: "pod-b".into(), after: Duration::ZERO }),
+            "{effects:?}"
+        );
         let effects = world.feed(connected(2, ProcessState::Idle));
         assert!(!effects.contains(&Effect::StartProcess), "{effects:?}");
         assert!(world.feed(Input::FolderInSync(0)).contains(&Effect::StartProcess));

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use towline_cluster::ClusterError;
-use towline_cluster::port::{DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WriteOptions};
+use towline_cluster::port::{
+    DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WriteOptions,
+};
 use towline_patcher::{Record, Restore};
 
 use crate::context::Context;
@@ -61,7 +63,11 @@ pub(crate) async fn park(context: &Context, journal: &mut Journal) -> Result<Par
 }
 
 /// Waits until the original has no pods left; its volumes and ports are free then.
-pub(crate) async fn wait_until_gone(context: &Context, original: &Value, session: &str) -> Result<(), ClusterError> {
+pub(crate) async fn wait_until_gone(
+    context: &Context,
+    original: &Value,
+    session: &str,
+) -> Result<(), ClusterError> {
     use futures::StreamExt;
     let labels: Vec<(String, String)> = original
         .pointer("/spec/selector/matchLabels")
@@ -153,9 +159,12 @@ pub(crate) async fn restore(
             Restore::Replaced => return Ok((None, "was deleted and created anew meanwhile".to_owned())),
         };
         match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
-            Ok(restored) => said = format!("has its replicas again: {}", towline_patcher::replicas(&restored)),
-            Err(ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. })
-                if attempt < ATTEMPTS => {}
+            Ok(restored) => {
+                said = format!("has its replicas again: {}", towline_patcher::replicas(&restored));
+            }
+            Err(
+                ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. },
+            ) if attempt < ATTEMPTS => {}
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
@@ -179,7 +188,9 @@ async fn give_back(
                 break;
             }
             // A failed `test` of a JSON patch is 422 and can't be told from another refusal: read and decide again.
-            Err(ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. }) => {
+            Err(
+                ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. },
+            ) => {
                 original = context.cluster.get(object).await?;
             }
             Err(error) if error.is_not_found() => return Ok((None, said)),

@@ -7,7 +7,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use serde_json::Value;
 use towline_cluster::ClusterError;
 use towline_cluster::port::{
-    DEPLOYMENTS, LEASES, NAMESPACES, NODES, Object, PERSISTENT_VOLUME_CLAIMS, PODS, Patch, Selection, WriteOptions,
+    DEPLOYMENTS, LEASES, NAMESPACES, NODES, Object, PERSISTENT_VOLUME_CLAIMS, PODS, Patch, Selection,
+    WriteOptions,
 };
 use towline_patcher::{AtZero, DevClone, FieldChange, Held, Record};
 
@@ -21,8 +22,16 @@ use crate::rights;
 /// Set on a namespace, as label or annotation, by those who don't want dev mode there.
 const NOT_ALLOWED: &str = "dev.okteto.com/not-allowed";
 /// Namespaces of a cluster's own parts.
-const PROTECTED: &[&str] =
-    &["istio-system", "argocd", "flux-system", "cert-manager", "vault", "linkerd", "calico-system", "kyverno"];
+const PROTECTED: &[&str] = &[
+    "istio-system",
+    "argocd",
+    "flux-system",
+    "cert-manager",
+    "vault",
+    "linkerd",
+    "calico-system",
+    "kyverno",
+];
 
 /// What `up` is about to do. Nothing has been written yet.
 #[derive(Debug, Clone)]
@@ -83,10 +92,16 @@ pub async fn plan(context: &Context, mut request: UpRequest) -> Result<UpPlan, S
         && let Some(zero) = towline_patcher::at_zero(&original)
     {
         let (why, hint) = match zero {
-            AtZero::Towline => ("an earlier session left it at 0 replicas and its record is gone", "scale it up first"),
+            AtZero::Towline => {
+                ("an earlier session left it at 0 replicas and its record is gone", "scale it up first")
+            }
             AtZero::Other => ("it has 0 replicas", "scale it up first: kubectl scale --replicas=1"),
         };
-        return Err(SessionError::Refused { what, why: why.to_owned(), hint: format!("{hint} deployment/{name}") });
+        return Err(SessionError::Refused {
+            what,
+            why: why.to_owned(),
+            hint: format!("{hint} deployment/{name}"),
+        });
     }
 
     request.plan.session = match &resumed {
@@ -97,6 +112,7 @@ pub async fn plan(context: &Context, mut request: UpRequest) -> Result<UpPlan, S
         towline_patcher::Agent { config_map: request.agent.config_map_name(), key: "agent".to_owned() };
     request.plan.claims = claims(context, &original).await;
     request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
+    request.plan.scratch = read_only_folders(&original, &request);
     let clone = towline_patcher::clone_of(&original, &request.plan)?;
     let record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
     let goes_on = resumed.as_ref().is_some_and(|(_, held)| held.record.is_of(&clone));
@@ -104,6 +120,38 @@ pub async fn plan(context: &Context, mut request: UpRequest) -> Result<UpPlan, S
         dry_run(context, &original, &clone, &record, &mut notes).await?;
     }
     Ok(UpPlan { original, clone, record, resumed, notes, request })
+}
+
+/// Returns the synced folders that a read-only root file system would keep from being written.
+fn read_only_folders(original: &Value, request: &UpRequest) -> Vec<String> {
+    let Some(container) = container(original, request.plan.container.as_deref()) else { return Vec::new() };
+    let field = "readOnlyRootFilesystem";
+    let planned = request.plan.security_context.as_ref().and_then(|context| context.get(field));
+    let read_only = planned.or_else(|| container.get("securityContext")?.get(field)).and_then(Value::as_bool);
+    if read_only != Some(true) {
+        return Vec::new();
+    }
+    let remotes = request.folders.iter().map(|folder| folder.remote.clone());
+    remotes.filter(|remote| !is_mounted(container, remote)).collect()
+}
+
+/// Returns a workload's container by name, or its first.
+pub(crate) fn container<'v>(workload: &'v Value, name: Option<&str>) -> Option<&'v Value> {
+    let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
+    match name {
+        Some(name) => containers.iter().find(|container| text(container, "/name") == name),
+        None => containers.first(),
+    }
+}
+
+/// Tells whether a folder lies in a volume of the container's.
+pub(crate) fn is_mounted(container: &Value, folder: &str) -> bool {
+    let mounts = container.get("volumeMounts").and_then(Value::as_array);
+    mounts.into_iter().flatten().any(|mount| {
+        let path = text(mount, "/mountPath");
+        let rest = folder.strip_prefix(path.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
@@ -121,7 +169,10 @@ async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
         // Without the right to read it, the server's answers to everything else decide.
         Err(ClusterError::Forbidden { .. }) => return Ok(()),
         Err(ClusterError::NotFound { .. }) => {
-            return Err(refuse("it does not exist", "choose one with -n, or create it: kubectl create namespace"));
+            return Err(refuse(
+                "it does not exist",
+                "choose one with -n, or create it: kubectl create namespace",
+            ));
         }
         Err(error) => return Err(error.into()),
     };
@@ -175,7 +226,8 @@ async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionEr
         },
         Workload::Labels(labels) => {
             let selection = Selection { name: None, labels: labels.clone().into_iter().collect() };
-            let selector = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+            let selector =
+                labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
             let mut found = context.cluster.list(DEPLOYMENTS, Some(namespace), &selection).await?;
             // A clone of ours has none of the original's labels, unless someone gave it some.
             found.retain(|found| {
@@ -220,7 +272,8 @@ async fn existing(
         });
     }
     let mine = journal::person(&held.holder) == context.holder;
-    let busy = mine && journal::is_alive(&held) && crate::state_file::live_process(context, &held.record).is_some();
+    let busy =
+        mine && journal::is_alive(&held) && crate::state_file::live_process(context, &held.record).is_some();
     if (mine && !busy) || takeover {
         return Ok(Some((lease, held)));
     }
@@ -253,13 +306,13 @@ async fn architecture(
     notes: &mut Vec<String>,
 ) -> Result<Option<String>, SessionError> {
     let AgentSource::Binary { architecture, .. } = agent else { return Ok(None) };
-    let nodes = match context.cluster.list(NODES, None, &Selection::default()).await {
-        Ok(nodes) => nodes,
+    let machines = match context.cluster.list(NODES, None, &Selection::default()).await {
+        Ok(machines) => machines,
         Err(ClusterError::Forbidden { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let all = nodes.iter().all(|node| &text(node, "/status/nodeInfo/architecture") == architecture);
-    if all && !nodes.is_empty() {
+    let all = machines.iter().all(|node| &text(node, "/status/nodeInfo/architecture") == architecture);
+    if all && !machines.is_empty() {
         return Ok(None);
     }
     notes.push(format!("the dev pod runs on {architecture} nodes only: that is what its agent is built for"));
@@ -280,11 +333,16 @@ async fn dry_run(
     let pod = towline_patcher::pod_of(&clone.object);
     match context.cluster.create(PODS, namespace, &pod, &options).await {
         Ok(_) => {}
-        Err(ClusterError::Forbidden { message, .. }) if message.contains("cannot create resource \"pods\"") => {
-            notes.push("without the right to create pods, what refuses the dev pod shows only later".to_owned());
+        Err(ClusterError::Forbidden { message, .. })
+            if message.contains("cannot create resource \"pods\"") =>
+        {
+            notes.push(
+                "without the right to create pods, what refuses the dev pod shows only later".to_owned(),
+            );
         }
         // Room for one more pod comes with the original's going.
-        Err(ClusterError::Forbidden { message, .. }) if record.down_first.is_some() && message.contains("exceeded quota") => {}
+        Err(ClusterError::Forbidden { message, .. })
+            if record.down_first.is_some() && message.contains("exceeded quota") => {}
         Err(error) => return Err(error.into()),
     }
     let stored = context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await?;
@@ -332,7 +390,19 @@ pub(crate) fn random_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_folder_is_mounted_with_what_lies_above_it() {
+        let container = json!({"volumeMounts": [{"mountPath": "/data/"}, {"mountPath": "/app/cache"}]});
+        for (folder, mounted) in
+            [("/data", true), ("/data/x", true), ("/database", false), ("/app", false), ("/app/cache", true)]
+        {
+            assert_eq!(is_mounted(&container, folder), mounted, "{folder}");
+        }
+    }
 
     #[test]
     fn session_ids_are_short_and_differ() {

@@ -120,11 +120,21 @@ fn phase(pod: &Value, container: &str, events: &[Value]) -> PodPhase {
         }
     }
     if pod.pointer("/spec/nodeName").is_none() {
-        return PodPhase::Scheduling { why: unschedulable(pod).or_else(|| latest(pod, events, &["FailedScheduling"])) };
+        return PodPhase::Scheduling {
+            why: unschedulable(pod).or_else(|| latest(pod, events, &["FailedScheduling"])),
+        };
     }
-    match newest_event(pod, events, &["Pulling", "Pulled", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"]) {
-        Some(event) if text(event, "/reason") == "Pulling" => PodPhase::Pulling { image: quoted(&text(event, "/message")) },
-        Some(event) if text(event, "/reason") != "Pulled" => PodPhase::Attaching { why: Some(text(event, "/message")) },
+    match newest_event(
+        pod,
+        events,
+        &["Pulling", "Pulled", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"],
+    ) {
+        Some(event) if text(event, "/reason") == "Pulling" => {
+            PodPhase::Pulling { image: quoted(&text(event, "/message")) }
+        }
+        Some(event) if text(event, "/reason") != "Pulled" => {
+            PodPhase::Attaching { why: Some(text(event, "/message")) }
+        }
         _ => PodPhase::Attaching { why: None },
     }
 }
@@ -137,7 +147,9 @@ fn blocked_container(pod: &Value) -> Option<PodPhase> {
         .find_map(|status| {
             let waiting = status.pointer("/state/waiting")?;
             let reason = text(waiting, "/reason");
-            BLOCKING.contains(&reason.as_str()).then(|| PodPhase::Blocked { reason, message: text(waiting, "/message") })
+            BLOCKING
+                .contains(&reason.as_str())
+                .then(|| PodPhase::Blocked { reason, message: text(waiting, "/message") })
         })
 }
 
@@ -151,14 +163,19 @@ fn unschedulable(pod: &Value) -> Option<String> {
 }
 
 fn container_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
-    pod.pointer("/status/containerStatuses")?.as_array()?.iter().find(|status| text(status, "/name") == container)
+    pod.pointer("/status/containerStatuses")?
+        .as_array()?
+        .iter()
+        .find(|status| text(status, "/name") == container)
 }
 
 fn newest_event<'a>(pod: &Value, events: &'a [Value], reasons: &[&str]) -> Option<&'a Value> {
     let uid = text(pod, "/metadata/uid");
     events
         .iter()
-        .filter(|event| text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason").as_str()))
+        .filter(|event| {
+            text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason").as_str())
+        })
         .max_by_key(|event| version(event))
 }
 
@@ -188,7 +205,8 @@ mod tests {
 
     #[track_caller]
     fn check(status: &Value, events: &[(&str, &str)], expected: &PodPhase) {
-        let mut pod = json!({"metadata": {"name": "web-x", "uid": "u1"}, "spec": {"nodeName": "n1"}, "status": status});
+        let mut pod =
+            json!({"metadata": {"name": "web-x", "uid": "u1"}, "spec": {"nodeName": "n1"}, "status": status});
         if status.get("unscheduled").is_some() {
             pod["spec"] = json!({});
         }
@@ -255,7 +273,8 @@ mod tests {
 
     #[test]
     fn the_pod_that_stays_is_chosen() {
-        let leaving = json!({"metadata": {"name": "old", "creationTimestamp": "2026-01-02", "deletionTimestamp": "x"}});
+        let leaving =
+            json!({"metadata": {"name": "old", "creationTimestamp": "2026-01-02", "deletionTimestamp": "x"}});
         let staying = json!({"metadata": {"name": "new", "creationTimestamp": "2026-01-01"}});
         let evicted = json!({"metadata": {"name": "out", "creationTimestamp": "2026-01-03"}, "status": {"phase": "Failed"}});
         let pods = [leaving, staying, evicted];

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use towline_link::message::{MessageReader, MessageWriter};
 use towline_link::{Link, Priority};
 use towline_protocol::{
-    ChannelRequest, ControlReply, ControlRequest, ExitStatus, ProcessInput, ProcessOutput, ProcessSpec, Started,
-    TerminalSize, encode,
+    ChannelRequest, ControlReply, ControlRequest, ExitStatus, ProcessInput, ProcessOutput, ProcessSpec,
+    Started, TerminalSize, encode,
 };
 
 use crate::connection::ask;
@@ -68,7 +68,11 @@ pub(crate) async fn start(
 }
 
 /// Takes up the output where it was left, and the input.
-pub(crate) async fn stay(attach: Attach, mut input_rx: mpsc::Receiver<ProcessInput>, news_tx: mpsc::Sender<News>) {
+pub(crate) async fn stay(
+    attach: Attach,
+    mut input_rx: mpsc::Receiver<ProcessInput>,
+    news_tx: mpsc::Sender<News>,
+) {
     let news = match carry(&attach, &mut input_rx).await {
         Ok(Some(status)) => News::Exited(status),
         Ok(None) => News::Broken("the command's output ended without its exit code".to_owned()),

@@ -5,7 +5,12 @@ use std::fmt::Write;
 
 use towline_cluster::port::Right;
 
-const fn right(verb: &'static str, group: &'static str, resource: &'static str, subresource: &'static str) -> Right {
+const fn right(
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+) -> Right {
     Right { verb, group, resource, subresource }
 }
 

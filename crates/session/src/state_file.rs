@@ -89,7 +89,8 @@ pub fn remove(folder: &Path) {
 /// Returns the process of this machine that holds the record's session, if it still runs.
 pub fn live_process(context: &Context, record: &Record) -> Option<SessionState> {
     let state = read(&folder(context, &record.name))?;
-    (state.session == record.session && state.pid != std::process::id() && is_running(&state)).then_some(state)
+    (state.session == record.session && state.pid != std::process::id() && is_running(&state))
+        .then_some(state)
 }
 
 /// Tells whether the process that wrote the state still runs, and is no other with its number.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use towline_ignore::{LoadOptions, Rules};
-use towline_manifest::{Dev, Forward as ManifestForward, ForwardTarget, Manifest, Resources, SecurityContext};
+use towline_manifest::{
+    Dev, Forward as ManifestForward, ForwardTarget, Manifest, Resources, SecurityContext,
+};
 use towline_patcher::{DevPlan, Lifecycle, Probes};
 
 use crate::context::AgentSource;

@@ -16,7 +16,7 @@ use towline_sync_core::path::RelPath;
 use crate::context::{AgentSource, Context};
 use crate::down;
 use crate::error::SessionError;
-use crate::event::{Ending, Event};
+use crate::event::{Ending, Event, State};
 use crate::folder::Syncer;
 use crate::forward;
 use crate::journal::Journal;
@@ -85,7 +85,11 @@ impl Session {
 ///
 /// Ports and folders of this machine are taken before the first write. `size` is the user's terminal, if there is
 /// one: the command then runs on a pty.
-pub async fn up(context: &Context, plan: UpPlan, size: Option<TerminalSize>) -> Result<Session, SessionError> {
+pub async fn up(
+    context: &Context,
+    plan: UpPlan,
+    size: Option<TerminalSize>,
+) -> Result<Session, SessionError> {
     let ports = forward::bind(&plan.request.forwards).await?;
     let folders = plan
         .request
@@ -98,7 +102,7 @@ pub async fn up(context: &Context, plan: UpPlan, size: Option<TerminalSize>) -> 
                 excluded: mounts_below(&plan.clone, &plan.record.container, &folder.remote),
                 create: true,
             };
-            Syncer::open(folder.clone(), remote, sync_folder(context, &plan.record, folder))
+            Syncer::open(folder.clone(), remote, &sync_folder(context, &plan.record, folder))
         })
         .collect::<Result<Vec<_>, _>>()?;
 
@@ -112,6 +116,7 @@ pub async fn up(context: &Context, plan: UpPlan, size: Option<TerminalSize>) -> 
     };
     let context = context.clone();
     let task = tokio::spawn(async move {
+        let _ = event_tx.send(Event::State { state: State::Activating }).await;
         if let Some((_, held)) = &plan.resumed
             && held.record.parked
             && crate::journal::is_alive(held)
@@ -151,7 +156,9 @@ async fn begin(
             Parked::Done => {}
             Parked::Lost(message) => return Err(SessionError::Failed { message }),
             Parked::Gone => {
-                return Err(SessionError::Failed { message: "the original was deleted meanwhile".to_owned() });
+                return Err(SessionError::Failed {
+                    message: "the original was deleted meanwhile".to_owned(),
+                });
             }
         }
         let object = format!("{} {}", plan.record.kind, plan.record.name);
@@ -202,7 +209,8 @@ pub(crate) async fn ensure_clone(
         }
         Ok(_) if journal.record.is_of(clone) => return Ok(false),
         Ok(found) => {
-            let options = DeleteOptions { uid: Some(text(&found, "/metadata/uid")), ..DeleteOptions::default() };
+            let options =
+                DeleteOptions { uid: Some(text(&found, "/metadata/uid")), ..DeleteOptions::default() };
             match context.cluster.delete(&object, &options).await {
                 Ok(()) => {}
                 Err(error) if error.is_not_found() => {}
@@ -222,7 +230,8 @@ pub(crate) async fn ensure_clone(
         return Err(SessionError::Failed { message });
     }
     let options = WriteOptions::default();
-    let stored = match context.cluster.create(DEPLOYMENTS, &context.namespace, &clone.object, &options).await {
+    let stored = match context.cluster.create(DEPLOYMENTS, &context.namespace, &clone.object, &options).await
+    {
         Ok(stored) => stored,
         Err(ClusterError::AlreadyExists { .. } | ClusterError::Ambiguous { .. }) => {
             let stored = context.cluster.get(&object).await?;
@@ -323,7 +332,8 @@ mod tests {
     #[test]
     fn volumes_inside_a_synced_folder_are_left_alone() {
         let mounts = |paths: &[&str]| {
-            let mounts: Vec<Value> = paths.iter().map(|path| json!({"name": "v", "mountPath": path})).collect();
+            let mounts: Vec<Value> =
+                paths.iter().map(|path| json!({"name": "v", "mountPath": path})).collect();
             json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "volumeMounts": mounts}]}}}})
         };
         let object = mounts(&["/app/data", "/app", "/application", "/other", "/app/a/b/"]);

@@ -173,6 +173,11 @@ pub enum SyncEvent {
         /// How.
         mode: WatchMode,
     },
+    /// A side's root is there and nothing can be created in it.
+    Unwritable {
+        /// Which side.
+        side: Side,
+    },
     /// A side's root can't be used.
     OpenFailed {
         /// Which side.

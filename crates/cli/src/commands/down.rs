@@ -79,12 +79,22 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
         } else {
             ui.say(&format!("{} {}; what others changed stays:", restored.workload, restored.said));
             for difference in &restored.differences {
-                let value = |value: &Option<serde_json::Value>| value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
-                let owner = difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
-                ui.say(&format!("  {} was {}, is {}{owner}", difference.path, value(&difference.want), value(&difference.found)));
+                let value = |value: &Option<serde_json::Value>| {
+                    value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
+                };
+                let owner =
+                    difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
+                ui.say(&format!(
+                    "  {} was {}, is {}{owner}",
+                    difference.path,
+                    value(&difference.want),
+                    value(&difference.found)
+                ));
             }
         }
-        if !restored.differences.is_empty() && restored.differences.iter().any(|difference| difference.owner.is_none()) {
+        if !restored.differences.is_empty()
+            && restored.differences.iter().any(|difference| difference.owner.is_none())
+        {
             code = exit_code::REFUSED;
         }
     }

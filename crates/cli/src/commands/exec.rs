@@ -19,8 +19,8 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
     let (_, held) = sessions::one(&context, args.name.as_deref()).await?;
     let pod = sessions::dev_pod_name(&context, &held).await?;
     let size = terminal::size();
-    let argv = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
-    let spec = ProcessSpec { argv, environment: environment(size), workdir: None, terminal: size };
+    let words = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
+    let spec = ProcessSpec { argv: words, environment: environment(size), workdir: None, terminal: size };
     let mut exec = Exec::start(&context, &held.record, &pod, &spec).await.map_err(Failure::new)?;
     let _raw = size.map(|_| Raw::enter()).transpose()?;
     let mut typed = terminal::input();
@@ -33,12 +33,9 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
                 Ok(output) => show(&output)?,
                 Err(status) => return Ok(u8::try_from(status.code()).unwrap_or(exit_code::REFUSED)),
             },
-            input = typed.recv(), if more => match input {
-                Some(bytes) => exec.input(&ProcessInput::Input(bytes)).await.map_err(Failure::new)?,
-                None => {
-                    more = false;
-                    exec.input(&ProcessInput::Close).await.map_err(Failure::new)?;
-                }
+            input = typed.recv(), if more => if let Some(bytes) = input { exec.input(&ProcessInput::Input(bytes)).await.map_err(Failure::new)? } else {
+                more = false;
+                exec.input(&ProcessInput::Close).await.map_err(Failure::new)?;
             },
             _ = resized.recv() => if let Some(size) = terminal::size() {
                 exec.input(&ProcessInput::Resize(size)).await.map_err(Failure::new)?;

@@ -42,7 +42,8 @@ pub(crate) async fn dev_pod(context: &Context, held: &Held) -> Result<Option<Val
 /// Returns the name of the dev pod, or says that there is none.
 pub(crate) async fn dev_pod_name(context: &Context, held: &Held) -> Result<String, Failure> {
     let pod = dev_pod(context, held).await?.ok_or_else(|| {
-        Failure::new(format!("the dev container of {} has no pod", held.record.name)).hint("see why: towline status")
+        Failure::new(format!("the dev container of {} has no pod", held.record.name))
+            .hint("see why: towline status")
     })?;
     Ok(pod::view(&pod, &held.record.container, &[]).name)
 }

@@ -24,7 +24,9 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
     let events = events.unwrap_or_default();
     for (_, held) in found {
         let record = &held.record;
-        let view = sessions::dev_pod(&context, &held).await?.map(|found| pod::view(&found, &record.container, &events));
+        let view = sessions::dev_pod(&context, &held)
+            .await?
+            .map(|found| pod::view(&found, &record.container, &events));
         let local = state_file::read(&state_file::folder(&context, &record.name))
             .filter(|state| state.session == record.session && state_file::is_running(state));
         let alive = journal::is_alive(&held);
@@ -75,7 +77,8 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
 fn pod_line(view: Option<&PodView>) -> String {
     let Some(view) = view else { return "none".to_owned() };
     let node = view.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
-    let restarts = if view.restarts > 0 { format!(", started again {} times", view.restarts) } else { String::new() };
+    let restarts =
+        if view.restarts > 0 { format!(", started again {} times", view.restarts) } else { String::new() };
     format!("{}{node}: {}{restarts}", view.name, phase(&view.phase))
 }
 
@@ -85,9 +88,10 @@ fn phase(phase: &PodPhase) -> String {
         PodPhase::Scheduling { why } => format!("waits for a node{}", because(why)),
         PodPhase::Attaching { why } => format!("is set up{}", because(why)),
         PodPhase::Pulling { image } => format!("pulls {image}"),
-        PodPhase::Blocked { reason, message } => format!("{reason}: {message}"),
         PodPhase::Running => "running".to_owned(),
         PodPhase::Restarting { reason } => format!("starts again after {reason}"),
-        PodPhase::Ended { reason, message } => format!("{reason}: {message}"),
+        PodPhase::Blocked { reason, message } | PodPhase::Ended { reason, message } => {
+            format!("{reason}: {message}")
+        }
     }
 }

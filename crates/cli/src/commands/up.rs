@@ -27,7 +27,10 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     let manifest = project.manifest(ui)?;
     let dev = project.dev(manifest, args.name.as_deref())?;
     if project.example {
-        ui.say(&format!("no manifest here and no kubeconfig: trying the example {} on the embedded cluster", project.path.display()));
+        ui.say(&format!(
+            "no manifest here and no kubeconfig: trying the example {} on the embedded cluster",
+            project.path.display()
+        ));
     }
     trust::require(ui, &place::home()?, &project, args.trust_manifest.as_deref())?;
     if args.detach {
@@ -36,7 +39,9 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     let context = place::connect(ui, global).await?;
     let agent = if context.cluster.target().embedded {
         let file = agent::host_build(ui).await?.agent;
-        let bytes = tokio::fs::read(&file).await.map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        let bytes = tokio::fs::read(&file)
+            .await
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
         AgentSource::Host { hash: blake3::hash(&bytes).to_hex().to_string() }
     } else {
         agent::binary(ui).await?
@@ -47,7 +52,13 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     let request = translate::request(manifest, dev, &project.path, choices)?;
     for folder in &request.folders {
         if let Some(file) = &folder.ignore_file {
-            ui.say(&format!("{} ↔ {}, {} ignore rules of {}", folder.local.display(), folder.remote, folder.ignore.len(), file.display()));
+            ui.say(&format!(
+                "{} ↔ {}, {} ignore rules of {}",
+                folder.local.display(),
+                folder.remote,
+                folder.ignore.len(),
+                file.display()
+            ));
         } else {
             ui.say(&format!("{} ↔ {}, no .stignore", folder.local.display(), folder.remote));
         }
@@ -87,8 +98,16 @@ fn show_plan(ui: &Ui, plan: &UpPlan) {
         ui.data(&write);
     }
     for change in plan.changes() {
-        let value = |value: &Option<serde_json::Value>| value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
-        ui.data(&format!("  {}\n  - {}\n  + {}\n  because {}", change.path, value(&change.before), value(&change.after), change.reason));
+        let value = |value: &Option<serde_json::Value>| {
+            value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
+        };
+        ui.data(&format!(
+            "  {}\n  - {}\n  + {}\n  because {}",
+            change.path,
+            value(&change.before),
+            value(&change.after),
+            change.reason
+        ));
     }
 }
 

@@ -18,17 +18,20 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path) -> Outcome {
     let file = |append: bool| {
         std::fs::OpenOptions::new().create(true).append(append).write(true).mode(0o600).open(&log)
     };
-    file(true).and_then(|file| file.set_len(0)).map_err(|error| Failure::new(format!("{}: {error}", log.display())))?;
+    file(true)
+        .and_then(|file| file.set_len(0))
+        .map_err(|error| Failure::new(format!("{}: {error}", log.display())))?;
     let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--detach");
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command
-        .args(detached(arguments.collect()))
+        .args(detached(&arguments.collect::<Vec<_>>()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(file(true)?)
         // A session that outlives the terminal must not get its signals.
         .process_group(0);
-    let mut child = command.spawn().map_err(|error| Failure::new(format!("can't start the session: {error}")))?;
+    let mut child =
+        command.spawn().map_err(|error| Failure::new(format!("can't start the session: {error}")))?;
     let Some(stdout) = child.stdout.take() else { return Err(Failure::new("the session has no output")) };
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await? {
@@ -61,11 +64,12 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path) -> Outcome {
         }
     }
     let status = child.wait().await?;
-    Err(Failure::new(format!("the session ended: {status}")).hint(format!("its words are in {}", log.display())))
+    Err(Failure::new(format!("the session ended: {status}"))
+        .hint(format!("its words are in {}", log.display())))
 }
 
 /// Returns the arguments of the process that stays: the same, as JSON events, with the mark before any `--`.
-fn detached(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+fn detached(arguments: &[std::ffi::OsString]) -> Vec<std::ffi::OsString> {
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     let (own, command) = arguments.split_at(end);
     let mut kept = Vec::new();
@@ -90,9 +94,9 @@ mod tests {
     fn the_process_that_stays_speaks_json_and_runs_the_same_command() {
         let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<std::ffi::OsString>>();
         assert_eq!(
-            detached(words("up web --output human -n shop -- npm --output x")),
+            detached(&words("up web --output human -n shop -- npm --output x")),
             words("up web -n shop --detached --output json -- npm --output x")
         );
-        assert_eq!(detached(words("up --output=plain")), words("up --detached --output json"));
+        assert_eq!(detached(&words("up --output=plain")), words("up --detached --output json"));
     }
 }

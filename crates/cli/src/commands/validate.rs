@@ -42,7 +42,9 @@ pub(crate) fn run(ui: &mut Ui, global: &Global) -> Outcome {
                 json!({"dev": dev, "local": local, "remote": remote, "ignoreFile": file, "rules": rules})
             })
             .collect();
-        ui.json(&json!({"version": 1, "kind": "validated", "file": path, "valid": !broken, "folders": folders}));
+        ui.json(
+            &json!({"version": 1, "kind": "validated", "file": path, "valid": !broken, "folders": folders}),
+        );
     } else {
         for (dev, local, remote, file, rules) in &folders {
             let ignore = match file {

@@ -54,6 +54,9 @@ impl Engine {
         if side == Side::Remote {
             self.adopting = (self.base.epoch() != Some(info.epoch)).then_some(info.epoch);
         }
+        if !info.writable {
+            self.events.push_back(SyncEvent::Unwritable { side });
+        }
         let message = (!info.writable).then(|| "can't be written: nothing is changed there".to_owned());
         self.problems.root(side, message, &mut self.events);
     }
