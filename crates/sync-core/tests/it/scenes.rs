@@ -34,6 +34,8 @@ struct Pair {
     asked: Vec<(Side, Request)>,
     events: Vec<SyncEvent>,
     containers: u8,
+    /// Answers that did not arrive.
+    lost: Vec<Reply>,
 }
 
 impl Pair {
@@ -45,6 +47,7 @@ impl Pair {
             asked: vec![],
             events: vec![],
             containers: 1,
+            lost: vec![],
         };
         pair.disks[1].epoch = [1; 16];
         for (side, nodes) in [(Side::Local, local), (Side::Remote, remote)] {
@@ -578,4 +581,64 @@ fn the_base_never_leads() {
     let mut base = pair.base.clone();
     base.apply(&BaseDelta::Forget);
     assert!(base.is_tombstoned(&path("f")));
+}
+
+impl Pair {
+    /// Tells the engine of changes and carries out what it asks, but the answers of `deaf` to steps are lost.
+    fn run_without_answers_of(&mut self, deaf: Side) {
+        for side in Side::BOTH {
+            if let Some(reply) = self.disks[side as usize].watch() {
+                self.engine.handle_reply(side, reply).unwrap();
+            }
+        }
+        self.lost.clear();
+        while let Some((side, request)) = self.engine.poll_request() {
+            for reply in self.disks[side as usize].handle(request) {
+                if side == deaf && matches!(reply, Reply::Applied { .. }) {
+                    self.lost.push(reply);
+                } else {
+                    self.engine.handle_reply(side, reply).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_whose_answer_was_lost_is_no_conflict_with_oneself() {
+    let mut pair = Pair::new(&[("f", node("0"))], &[]);
+    pair.put(Side::Local, "f", node("1"));
+    pair.run_without_answers_of(Side::Remote);
+    pair.engine.handle_disconnected(Side::Remote);
+    pair.put(Side::Local, "f", node("2"));
+    let change = pair.disks[0].watch().unwrap();
+    pair.engine.handle_reply(Side::Local, change).unwrap();
+    pair.connect(Side::Remote);
+    pair.run();
+    pair.check(&[("f", node("2"))]);
+    assert!(pair.disks[0].kept.is_empty());
+}
+
+#[test]
+fn what_came_from_the_old_container_is_not_deleted_by_the_new_one() {
+    let mut pair = Pair::new(&[], &[]);
+    pair.put(Side::Remote, "f", node("made in the pod"));
+    pair.run_without_answers_of(Side::Local);
+    let [late] = <[Reply; 1]>::try_from(std::mem::take(&mut pair.lost)).unwrap();
+    pair.new_container(&[]);
+    pair.engine.handle_reply(Side::Local, late).unwrap();
+    pair.run();
+    pair.check(&[("f", node("made in the pod"))]);
+}
+
+#[test]
+fn a_link_out_of_the_root_is_not_taken_whatever_it_is_called() {
+    let mut pair = Pair::new(&[], &[]);
+    for (at, target) in [("a", "/etc/passwd"), ("b", "../x"), ("d/c", "../../x")] {
+        let entry = Some(Entry::Symlink { target: target.into() });
+        pair.engine
+            .handle_reply(Side::Remote, Reply::Changed(vec![Change { path: path(at), entry }]))
+            .unwrap();
+    }
+    assert_eq!(pair.engine.poll_request(), None);
 }
