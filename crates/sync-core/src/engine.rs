@@ -1,6 +1,6 @@
 //! The sync engine: two replicas and a base in, requests, events and records out.
 //!
-//! A driver hands in every [`Reply`] with [`Engine::handle_reply`] and then drains [`Engine::poll_request`],
+//! A driver hands in every [`Reply`](crate::message::Reply) with [`Engine::handle_reply`] and then drains [`Engine::poll_request`],
 //! [`Engine::poll_record`] and [`Engine::poll_event`]. The engine has a picture of each side, made of what that side
 //! said; a path whose pictures differ is decided by [`reconcile`](crate::reconcile) and becomes an operation on one
 //! side. Every operation names what it expects to find, so a picture that is out of date costs a round trip and never a
