@@ -21,7 +21,10 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     Run(Place),
     Connect(Place),
-    Seed { from: PathBuf, to: PathBuf },
+    Seed {
+        from: PathBuf,
+        to: PathBuf,
+    },
     /// Ours alone: becomes the program in a session and terminal of its own. The path, then the argument list.
     TtyExec(Vec<OsString>),
     Version,

@@ -1,63 +1,68 @@
 //! The relay that an exec starts: its standard input and output, tied to the agent's socket.
+//!
+//! Two threads and no runtime.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
-use tokio::net::UnixStream;
 
 use crate::args::Place;
 use crate::socket;
 
-/// How long an agent that was started just now may take to listen.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks for it.
+/// Looks for an agent that was started just now and may not listen yet.
+const TRIES: u32 = 500;
+/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Relays until either end is done.
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Relays until the agent has no more to say.
 pub(crate) fn run(place: &Place) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(async {
-        let socket = find(place).await?;
-        let (mut reader, mut writer) = socket.into_split();
-        tokio::select! {
-            up = pump(tokio::io::stdin(), &mut writer) => up?,
-            down = pump_down(&mut reader) => return down,
-        }
-        // The laptop has nothing more to say; the agent may.
-        drop(writer);
-        pump_down(&mut reader).await
-    });
-    // A read of standard input can't be called off, and nobody waits for it any more.
-    runtime.shutdown_background();
-    result
+    let socket = find(place)?;
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let agent = socket.try_clone()?;
+    std::thread::Builder::new().name("up".to_owned()).spawn(move || {
+        // However it ends, the laptop has nothing more to say; the agent may, and is the one who ends us.
+        let _ = pump(stdin, &agent);
+        let _ = agent.shutdown(Shutdown::Write);
+    })?;
+    pump(socket, stdout)
 }
 
-async fn find(place: &Place) -> io::Result<UnixStream> {
-    let looking = async {
-        loop {
-            match socket::connect(&place.run_dir).await {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-                {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                other => return other,
+/// Copies until the end. The standard library's own copy has the kernel do it (splice(2)), which keeps a pipe locked
+/// while it waits for the other side: whoever reads the pipe is stuck with it, even when it must not block.
+fn pump(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn find(place: &Place) -> io::Result<UnixStream> {
+    for _ in 0..TRIES {
+        match socket::connect(&place.run_dir) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                pause();
             }
+            other => return other,
         }
-    };
-    tokio::time::timeout(PATIENCE, looking)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other("no agent listens here")))
+    }
+    Err(io::Error::other(format!("no agent listens in {}", place.run_dir.display())))
 }
 
-async fn pump(mut from: impl AsyncRead + Unpin, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    copy(&mut from, to).await?;
-    to.shutdown().await
-}
-
-async fn pump_down(from: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut stdout = tokio::io::stdout();
-    copy(from, &mut stdout).await?;
-    stdout.flush().await
+#[expect(clippy::disallowed_methods, reason = "whether another process listens is not told to anybody")]
+fn pause() {
+    std::thread::sleep(PAUSE);
 }

@@ -2,24 +2,62 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use towline_link::{Channel, Link, Priority};
 use towline_protocol::{ChannelRequest, encode};
 
+/// How long a name and a connection may take together; the kernel alone would try for minutes.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// After a connection that could not be accepted: descriptors have run out, and come back as others leave.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Dials, then carries bytes both ways until both ends are done.
-pub(crate) async fn dial(host: &str, port: u16, mut channel: Channel) {
-    match TcpStream::connect((host, port)).await {
-        Ok(mut socket) => {
-            // Either end may leave at any time; the other sees it.
-            let _ = copy_bidirectional(&mut socket, &mut channel).await;
-        }
+pub(crate) async fn dial(host: &str, port: u16, channel: Channel) {
+    let dialled = tokio::time::timeout(PATIENCE, connect(host, port)).await;
+    match dialled.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer"))) {
+        Ok(socket) => carry(socket, channel).await,
         Err(error) => channel.reset(&format!("can't connect to {host}:{port} from the pod: {error}")),
+    }
+}
+
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    if host == "localhost" || host == "127.0.0.1" {
+        // Needs no resolver. What listens on "localhost" listens on one of the two, and its user can't say which.
+        return match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            Err(refused) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.map_err(|_| refused),
+            connected => connected,
+        };
+    }
+    TcpStream::connect(&*resolve(host.to_owned(), port).await?).await
+}
+
+async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let (found_tx, found_rx) = oneshot::channel();
+    // The system's resolver blocks. Where no thread can be had, this fails and the runtime's own pool would panic.
+    std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+        // Who asked may have given up.
+        let _ = found_tx.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    })?;
+    found_rx.await.unwrap_or_else(|_| Err(io::Error::other("the resolver failed")))
+}
+
+/// Carries bytes both ways. What broke on one side is broken off on the other: it must never look complete.
+async fn carry(mut socket: TcpStream, mut channel: Channel) {
+    // Keys and questions are small; they are not to wait for more.
+    let _ = socket.set_nodelay(true);
+    if let Err(error) = copy_bidirectional(&mut socket, &mut channel).await {
+        let _ = socket.set_zero_linger();
+        channel.reset(&format!("the connection in the pod broke: {error}"));
     }
 }
 
@@ -32,23 +70,22 @@ pub(crate) struct Listeners {
 impl Listeners {
     /// Listens on the pod's loopback, or gives a listener that is there to this client. The future is to be run by
     /// the caller for as long as the agent lives.
-    pub(crate) async fn listen(
+    pub(crate) fn listen(
         &self,
         port: u16,
         link: &Link,
     ) -> io::Result<Option<impl Future<Output = ()> + Send + use<>>> {
-        if let Some(link_tx) = self.lock().get(&port) {
+        let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link_tx) = by_port.get(&port) {
             link_tx.send_replace(link.clone());
             return Ok(None);
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let (link_tx, link_rx) = watch::channel(link.clone());
-        self.lock().insert(port, link_tx);
+        by_port.insert(port, link_tx);
         Ok(Some(serve(listener, port, link_rx)))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u16, watch::Sender<Link>>> {
-        self.by_port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,16 +94,17 @@ async fn serve(listener: TcpListener, port: u16, link_rx: watch::Receiver<Link>)
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                // What fails here is the one connection, or all descriptors are taken: the next may do better.
-                let Ok((mut socket, _)) = accepted else {
-                    connections.join_next().await;
+                let Ok((socket, _)) = accepted else {
+                    tokio::time::sleep(PAUSE).await;
                     continue;
                 };
                 let link = link_rx.borrow().clone();
                 connections.spawn(async move {
                     let request = encode(&ChannelRequest::Reverse { port });
-                    if let Ok(mut channel) = link.open(request, Priority::Normal).await {
-                        let _ = copy_bidirectional(&mut socket, &mut channel).await;
+                    match link.open(request, Priority::Normal).await {
+                        Ok(channel) => carry(socket, channel).await,
+                        // The laptop is gone: refused, as if nobody listened.
+                        Err(_) => drop(socket.set_zero_linger()),
                     }
                 });
             }

@@ -1,15 +1,20 @@
 //! A running process with its output kept, so that clients come and go while it goes on.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr, tcgetpgrp, tcsetwinsize};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, watch};
-use towline_protocol::{ExitStatus, ProcessInput, ProcessOutput, ProcessSpec, ProcessState, Refusal, TerminalSize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use towline_protocol::{
+    ExitStatus, ProcessInput, ProcessOutput, ProcessSpec, ProcessState, Refusal, TerminalSize,
+};
 
 use crate::reaper::{Reaper, Started};
 use crate::scrollback::{LIMIT, Next, Scrollback, Stream};
@@ -18,14 +23,43 @@ use crate::spawn::{Spawned, spawn, winsize};
 /// Bytes read from a process at once.
 const READ_BYTES: usize = 32 * 1024;
 
+/// Input that waits for a process which does not read, in bytes. Beyond it the client waits too.
+const INPUT_BYTES: usize = 512 * 1024;
+/// What a piece of input counts for beside its bytes.
+const PIECE_BYTES: usize = 64;
+/// The most that is read of a process that has ended: what was in its pipe (`pipe(7)`: at most 1 MiB) or terminal.
+/// Whoever it left behind may go on writing for ever.
+const LAST_BYTES: usize = 1024 * 1024;
+/// Before a terminal that no process has open is looked at again.
+const CLOSED_PAUSE: Duration = Duration::from_millis(100);
+/// Before a terminal whose program does not read is written to again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
 /// A process and everything known of it. Clones are the same process.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     shared: Arc<Shared>,
     process: Started,
-    /// clients --keys, sizes, signals--> the process
-    input_tx: mpsc::Sender<ProcessInput>,
+    /// clients --input--> the process. Bounded by `room`.
+    input_tx: mpsc::UnboundedSender<Piece>,
+    room: Arc<Semaphore>,
+    /// clients --sizes, signals--> the process, past all the input that it does not read
+    order_tx: mpsc::Sender<Order>,
     changed_rx: watch::Receiver<()>,
+}
+
+/// A piece of input; no bytes are its end.
+#[derive(Debug)]
+struct Piece {
+    bytes: Option<Vec<u8>>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What is done at once.
+#[derive(Debug)]
+enum Order {
+    Resize(TerminalSize),
+    Signal(Signal),
 }
 
 #[derive(Debug)]
@@ -41,6 +75,8 @@ struct Shared {
 struct Output {
     scrollback: Scrollback,
     taken: u64,
+    /// Nobody takes the output any more, and nothing waits for that.
+    abandoned: bool,
     exit: Option<ExitStatus>,
 }
 
@@ -62,15 +98,20 @@ impl Job {
         keep: Keep,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Refusal> {
         let spawned = spawn(spec, prefix, reaper)?;
-        let (input_tx, input_rx) = mpsc::channel(64);
+        let (input_tx, input_rx) = mpsc::unbounded_channel();
+        let (order_tx, order_rx) = mpsc::channel(16);
         let (changed_tx, changed_rx) = watch::channel(());
-        let shared = Arc::new(Shared {
-            output: Mutex::default(),
-            changed_tx,
-            taken_tx: watch::Sender::new(()),
-        });
-        let job = Self { shared: shared.clone(), process: spawned.process.clone(), input_tx, changed_rx };
-        Ok((job, carry(spawned, input_rx, shared, keep)))
+        let shared =
+            Arc::new(Shared { output: Mutex::default(), changed_tx, taken_tx: watch::Sender::new(()) });
+        let job = Self {
+            shared: shared.clone(),
+            process: spawned.process.clone(),
+            input_tx,
+            room: Arc::new(Semaphore::new(INPUT_BYTES)),
+            order_tx,
+            changed_rx,
+        };
+        Ok((job, carry(spawned, input_rx, order_rx, shared, keep)))
     }
 
     /// Returns how far the process is.
@@ -81,10 +122,33 @@ impl Job {
         }
     }
 
-    /// Hands over input. Waits while the process does not read.
+    /// Hands over input. Waits while much of it waits for the process; sizes and signals never wait. Once the process
+    /// has ended nobody takes it, as with a shell's.
     pub(crate) async fn input(&self, input: ProcessInput) {
-        // Once the process has ended nobody takes it, as with a shell's.
-        let _ = self.input_tx.send(input).await;
+        let order = match input {
+            ProcessInput::Input(bytes) => return self.feed(Some(bytes)).await,
+            ProcessInput::Close => return self.feed(None).await,
+            ProcessInput::Resize(size) => Order::Resize(size),
+            ProcessInput::Signal(number) => match Signal::from_named_raw(number) {
+                Some(signal) => Order::Signal(signal),
+                None => return,
+            },
+        };
+        let _ = self.order_tx.send(order).await;
+    }
+
+    async fn feed(&self, bytes: Option<Vec<u8>>) {
+        let size = (bytes.as_ref().map_or(0, Vec::len) + PIECE_BYTES).min(INPUT_BYTES);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        if let Ok(room) = self.room.clone().acquire_many_owned(size).await {
+            let _ = self.input_tx.send(Piece { bytes, _room: room });
+        }
+    }
+
+    /// Throws away all further output, so that the process waits for nobody.
+    pub(crate) fn abandon(&self) {
+        self.shared.lock().abandoned = true;
+        self.shared.taken_tx.send_replace(());
     }
 
     /// Signals the whole process group.
@@ -113,16 +177,13 @@ impl Job {
             changed_rx.mark_unchanged();
             let exit = {
                 let mut output = self.shared.lock();
-                // An offset of an earlier process, or one made up.
-                *seen = (*seen).min(output.scrollback.end());
-                let next = output.scrollback.after(*seen);
-                match next {
-                    Next::Skipped(count) => {
-                        *seen += count;
+                match output.scrollback.after(*seen) {
+                    Next::Skipped { from, count } => {
+                        *seen = from + count;
                         return ProcessOutput::Skipped(count);
                     }
-                    Next::Bytes(stream, bytes) => {
-                        *seen += bytes.len() as u64;
+                    Next::Bytes { from, stream, bytes } => {
+                        *seen = from + bytes.len() as u64;
                         output.taken = output.taken.max(*seen);
                         self.shared.taken_tx.send_replace(());
                         return match stream {
@@ -152,10 +213,7 @@ impl Shared {
         if let Keep::All = keep {
             let mut taken_rx = self.taken_tx.subscribe();
             // The half that is not taken yet stays below the bound, so nothing is ever dropped.
-            while {
-                let output = self.lock();
-                output.scrollback.end() - output.taken > (LIMIT / 2) as u64
-            } {
+            while self.lock().is_full() {
                 if taken_rx.changed().await.is_err() {
                     return;
                 }
@@ -170,12 +228,27 @@ impl Shared {
     }
 }
 
+impl Output {
+    fn is_full(&self) -> bool {
+        !self.abandoned && self.scrollback.end() - self.taken > (LIMIT / 2) as u64
+    }
+}
+
 /// Moves a process's input and output until it has ended and what it wrote is taken in.
-async fn carry(spawned: Spawned, input_rx: mpsc::Receiver<ProcessInput>, shared: Arc<Shared>, keep: Keep) {
-    let Spawned { mut process, input, output, error, terminal } = spawned;
-    let leader = process.clone();
-    let feeding = feed(input, input_rx, &leader, terminal);
-    let drain_of = |fd, stream| drain(fd, stream, leader.clone(), &shared, &keep);
+async fn carry(
+    spawned: Spawned,
+    input_rx: mpsc::UnboundedReceiver<Piece>,
+    order_rx: mpsc::Receiver<Order>,
+    shared: Arc<Shared>,
+    keep: Keep,
+) {
+    let Spawned { process, input, output, error, terminal } = spawned;
+    let serving = async {
+        tokio::join!(feed(input, input_rx, terminal), obey(&output, order_rx, &process, terminal));
+        // Nobody is left who could ask for anything.
+        std::future::pending::<Infallible>().await
+    };
+    let drain_of = |fd, stream| drain(fd, stream, process.clone(), &shared, &keep);
     let reading = async {
         let errors = async {
             if let Some(error) = &error {
@@ -183,16 +256,12 @@ async fn carry(spawned: Spawned, input_rx: mpsc::Receiver<ProcessInput>, shared:
             }
         };
         tokio::join!(drain_of(&output, Stream::Output), errors);
+        process.clone().wait().await
     };
-    tokio::pin!(feeding, reading);
-    let mut fed = false;
-    loop {
-        tokio::select! {
-            () = &mut reading => break,
-            () = &mut feeding, if !fed => fed = true,
-        }
-    }
-    let exit = process.wait().await;
+    let exit = tokio::select! {
+        exit = reading => exit,
+        never = serving => match never {},
+    };
     shared.lock().exit = Some(exit);
     shared.changed_tx.send_replace(());
 }
@@ -201,98 +270,79 @@ async fn carry(spawned: Spawned, input_rx: mpsc::Receiver<ProcessInput>, shared:
 /// behind may hold the other end for ever.
 async fn drain(fd: &AsyncFd<OwnedFd>, stream: Stream, mut process: Started, shared: &Shared, keep: &Keep) {
     let mut buffer = vec![0; READ_BYTES];
-    let mut ended = false;
-    loop {
-        let read = if ended {
-            rustix::io::read(fd.as_fd(), &mut buffer[..])
-        } else {
-            tokio::select! {
-                read = read(fd, &mut buffer) => read,
-                _ = process.wait() => {
-                    ended = true;
-                    continue;
-                }
-            }
+    while process.ended().is_none() {
+        let read = tokio::select! {
+            read = fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd.as_fd(), &mut buffer[..])?)) => read,
+            _ = process.wait() => break,
         };
         match read {
-            // A terminal whose last process is gone says EIO.
-            Ok(0) | Err(_) => return,
+            Ok(0) => return,
             Ok(count) => shared.take_in(stream, &buffer[..count], keep).await,
+            // No process has the terminal open (EIO), and the next may open it.
+            Err(_) => tokio::time::sleep(CLOSED_PAUSE).await,
         }
+    }
+    let mut left = LAST_BYTES;
+    while left > 0
+        && let Ok(count @ 1..) = rustix::io::read(fd.as_fd(), &mut buffer[..READ_BYTES.min(left)])
+    {
+        left -= count;
+        shared.take_in(stream, &buffer[..count], keep).await;
     }
 }
 
-async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-    loop {
-        let Ok(mut ready) = fd.readable().await else { return Ok(0) };
-        match ready.try_io(|fd| rustix::io::read(fd.as_fd(), &mut *buffer).map_err(io::Error::from)) {
-            Ok(Ok(count)) => return Ok(count),
-            Ok(Err(error)) => return Err(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)),
-            Err(_would_block) => {}
-        }
-    }
-}
-
-/// Carries out what clients send, until all of them are gone or the process no longer reads.
-async fn feed(
-    fd: AsyncFd<OwnedFd>,
-    mut input_rx: mpsc::Receiver<ProcessInput>,
-    process: &Started,
-    terminal: bool,
-) {
-    while let Some(input) = input_rx.recv().await {
-        match input {
-            ProcessInput::Input(bytes) => {
-                if write(&fd, &bytes).await.is_err() && !terminal {
-                    break;
-                }
+/// Hands over input until the process no longer reads, and lets go of what comes after.
+async fn feed(fd: AsyncFd<OwnedFd>, mut input_rx: mpsc::UnboundedReceiver<Piece>, terminal: bool) {
+    let mut fd = Some(fd);
+    let mut in_line = false;
+    while let Some(piece) = input_rx.recv().await {
+        let Some(open) = &fd else { continue };
+        let written = match &piece.bytes {
+            Some(bytes) => {
+                in_line = bytes.last().map_or(in_line, |last| !matches!(last, b'\n' | b'\r'));
+                write(open, bytes, terminal).await
             }
-            ProcessInput::Close if terminal => {
-                let end = tcgetattr(fd.as_fd()).ok().filter(|modes| modes.local_modes.contains(LocalModes::ICANON));
-                if let Some(modes) = end {
-                    let _ = write(&fd, &[modes.special_codes[SpecialCodeIndex::VEOF]]).await;
-                }
-            }
-            ProcessInput::Close => break,
-            ProcessInput::Resize(size) => resize(&fd, size),
-            ProcessInput::Signal(number) => signal(&fd, number, process, terminal),
+            None if terminal => write(open, &end_of_file(open, in_line), terminal).await,
+            None => Err(io::ErrorKind::WriteZero.into()),
+        };
+        if written.is_err() && !terminal {
+            fd = None;
         }
     }
-    // Standard input is closed now; signals still have their way.
-    let signals = async {
-        while let Some(input) = input_rx.recv().await {
-            if let ProcessInput::Signal(number) = input
-                && let Some(signal) = Signal::from_named_raw(number)
-            {
-                process.signal_group(signal);
-            }
-        }
-    };
-    drop(fd);
-    signals.await;
 }
 
-fn resize(fd: &AsyncFd<OwnedFd>, size: TerminalSize) {
-    // Pipes have no size.
-    let _ = tcsetwinsize(fd.as_fd(), winsize(size));
-}
-
-fn signal(fd: &AsyncFd<OwnedFd>, number: i32, process: &Started, terminal: bool) {
-    let Some(signal) = Signal::from_named_raw(number) else { return };
-    let foreground: Option<Pid> = if terminal { tcgetpgrp(fd.as_fd()).ok() } else { None };
-    match foreground {
-        Some(group) if process.ended().is_none() => {
-            let _ = kill_process_group(group, signal);
+/// Returns what a user types for the end of a terminal's input: once at the start of a line, twice within one.
+/// Nothing where the terminal hands every key to its program, which then decides itself.
+fn end_of_file(fd: &AsyncFd<OwnedFd>, in_line: bool) -> Vec<u8> {
+    match tcgetattr(fd.as_fd()) {
+        Ok(modes) if modes.local_modes.contains(LocalModes::ICANON) => {
+            vec![modes.special_codes[SpecialCodeIndex::VEOF]; 1 + usize::from(in_line)]
         }
-        _ => process.signal_group(signal),
+        _ => Vec::new(),
     }
 }
 
-async fn write(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+/// Carries out what does not wait for the process.
+async fn obey(fd: &AsyncFd<OwnedFd>, mut order_rx: mpsc::Receiver<Order>, process: &Started, terminal: bool) {
+    while let Some(order) = order_rx.recv().await {
+        match order {
+            // Pipes have no size.
+            Order::Resize(size) => drop(tcsetwinsize(fd.as_fd(), winsize(size))),
+            Order::Signal(signal) => match tcgetpgrp(fd.as_fd()) {
+                Ok(group) if terminal && process.ended().is_none() => drop(kill_process_group(group, signal)),
+                _ => process.signal_group(signal),
+            },
+        }
+    }
+}
+
+async fn write(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8], terminal: bool) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = fd.writable().await?;
-        match ready.try_io(|fd| rustix::io::write(fd.as_fd(), bytes).map_err(io::Error::from)) {
+        match ready.try_io(|fd| Ok(rustix::io::write(fd.as_fd(), bytes)?)) {
             Ok(count) => bytes = &bytes[count?..],
+            // A full terminal says that it can be written to, and says so anew after each try.
+            Err(_would_block) if terminal => tokio::time::sleep(FULL_PAUSE).await,
             Err(_would_block) => {}
         }
     }

@@ -13,7 +13,8 @@ const NOT_PERMITTED: i32 = 13;
 
 /// Returns the file of a program named as on a command line. `path` is the `PATH` it will run with.
 pub(crate) fn find(name: &str, path: Option<&OsStr>, workdir: &Path) -> Result<PathBuf, Refusal> {
-    let missing = || Refusal { errno: NOT_FOUND, message: format!("command not found in the container: {name}") };
+    let missing =
+        || Refusal { errno: NOT_FOUND, message: format!("command not found in the container: {name}") };
     if name.is_empty() {
         return Err(missing());
     }
@@ -69,7 +70,10 @@ mod tests {
         let path = std::env::join_paths([Path::new("/nowhere"), temp.path()]).unwrap();
         let errno = |name: &str| find(name, Some(&path), temp.path()).map_err(|refusal| refusal.errno);
         assert_eq!(errno("tool"), Ok(tool.clone()));
-        assert_eq!(errno("./tool").map(|found| found.canonicalize().unwrap()), Ok(tool.canonicalize().unwrap()));
+        assert_eq!(
+            errno("./tool").map(|found| found.canonicalize().unwrap()),
+            Ok(tool.canonicalize().unwrap())
+        );
         assert_eq!(errno("plain"), Err(NOT_PERMITTED));
         assert_eq!(errno("none"), Err(NOT_FOUND));
         assert_eq!(errno("./none"), Err(NOT_FOUND));

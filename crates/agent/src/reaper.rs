@@ -1,16 +1,19 @@
 //! Every process that ends in the container is collected here: pid 1 inherits the orphans of all the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait};
 use tokio::sync::watch;
 use towline_protocol::ExitStatus;
 
 /// The processes that somebody waits for, by process id.
+type Waiting = HashMap<Pid, watch::Sender<Option<ExitStatus>>>;
+
+/// Collects what ends, and tells those who wait for it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reaper {
-    waiting: Arc<Mutex<HashMap<Pid, watch::Sender<Option<ExitStatus>>>>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 /// A process that was started, and how it ended once it has.
@@ -39,7 +42,17 @@ impl Reaper {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Pid, watch::Sender<Option<ExitStatus>>>> {
+    /// Signals the process groups of all that have not ended.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        self.lock().keys().for_each(|pid| signal_group(*pid, signal));
+    }
+
+    /// Returns whether all that were registered have ended.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,9 +75,16 @@ impl Started {
     /// Signals its whole process group, unless it has ended: its number may be another's by then.
     pub(crate) fn signal_group(&self, signal: Signal) {
         if self.reaper.lock().contains_key(&self.pid) {
-            // It may have ended this instant, which is as good.
-            let _ = kill_process_group(self.pid, signal);
+            signal_group(self.pid, signal);
         }
+    }
+}
+
+/// Signals a group, or its leader alone in the moment before it has become one.
+fn signal_group(leader: Pid, signal: Signal) {
+    if kill_process_group(leader, signal).is_err() {
+        // It may have ended this instant, which is as good.
+        let _ = kill_process(leader, signal);
     }
 }
 

@@ -19,18 +19,31 @@ pub(crate) enum Stream {
 /// The last bytes of a process's output. Offsets count from the process's start, over both streams.
 #[derive(Debug, Default)]
 pub(crate) struct Scrollback {
-    chunks: VecDeque<(Stream, Vec<u8>)>,
-    kept: usize,
+    chunks: VecDeque<Chunk>,
     end: u64,
+}
+
+/// A run of bytes of one stream.
+#[derive(Debug)]
+struct Chunk {
+    start: u64,
+    stream: Stream,
+    bytes: Vec<u8>,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
 }
 
 /// What a client that has seen everything up to some offset gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Bytes that are gone already; the client goes on after them.
-    Skipped(u64),
-    /// The next bytes.
-    Bytes(Stream, Vec<u8>),
+    /// So many bytes from this offset on are gone already; the client goes on after them.
+    Skipped { from: u64, count: u64 },
+    /// The bytes from this offset on.
+    Bytes { from: u64, stream: Stream, bytes: Vec<u8> },
     /// Nothing yet.
     Nothing,
 }
@@ -39,37 +52,37 @@ impl Scrollback {
     /// Adds output. Whole chunks go at the front when the bound is passed.
     pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         match self.chunks.back_mut() {
-            Some((last, chunk)) if *last == stream && chunk.len() + bytes.len() <= PIECE => {
-                chunk.extend_from_slice(bytes);
+            Some(last) if last.stream == stream && last.bytes.len() + bytes.len() <= PIECE => {
+                last.bytes.extend_from_slice(bytes);
             }
-            _ => self.chunks.push_back((stream, bytes.to_vec())),
+            _ => self.chunks.push_back(Chunk { start: self.end, stream, bytes: bytes.to_vec() }),
         }
-        self.kept += bytes.len();
         self.end += bytes.len() as u64;
-        while self.kept > LIMIT {
-            let Some((_, chunk)) = self.chunks.pop_front() else { break };
-            self.kept -= chunk.len();
+        while self.end - self.start() > LIMIT as u64 {
+            self.chunks.pop_front();
         }
     }
 
     /// Returns what follows `seen`; an offset beyond the end, of an earlier process, begins anew.
     pub(crate) fn after(&self, seen: u64) -> Next {
-        let start = self.end - self.kept as u64;
+        let (start, seen) = (self.start(), if seen > self.end { 0 } else { seen });
         if seen < start {
-            return Next::Skipped(start - seen);
+            return Next::Skipped { from: seen, count: start - seen };
         }
-        let mut at = start;
-        for (stream, chunk) in &self.chunks {
-            let end = at + chunk.len() as u64;
-            if seen < end {
-                // Below the chunk's length, so it fits.
-                let from = usize::try_from(seen - at).unwrap_or(0);
-                let piece = &chunk[from..chunk.len().min(from + PIECE)];
-                return Next::Bytes(*stream, piece.to_vec());
+        let at = self.chunks.partition_point(|chunk| chunk.end() <= seen);
+        match self.chunks.get(at) {
+            Some(chunk) => {
+                // Within the chunk, so it fits.
+                let from = usize::try_from(seen - chunk.start).unwrap_or(0);
+                let piece = &chunk.bytes[from..chunk.bytes.len().min(from + PIECE)];
+                Next::Bytes { from: seen, stream: chunk.stream, bytes: piece.to_vec() }
             }
-            at = end;
+            None => Next::Nothing,
         }
-        Next::Nothing
+    }
+
+    fn start(&self) -> u64 {
+        self.chunks.front().map_or(self.end, |chunk| chunk.start)
     }
 
     /// Returns the bytes written since the start.
@@ -87,12 +100,12 @@ mod tests {
         let (mut skipped, mut bytes) = (0, Vec::new());
         loop {
             match scrollback.after(seen) {
-                Next::Skipped(count) => {
+                Next::Skipped { from, count } => {
                     skipped += count;
-                    seen += count;
+                    seen = from + count;
                 }
-                Next::Bytes(_, piece) => {
-                    seen += piece.len() as u64;
+                Next::Bytes { from, bytes: piece, .. } => {
+                    seen = from + piece.len() as u64;
                     bytes.extend(piece);
                 }
                 Next::Nothing => return (skipped, bytes),
@@ -109,7 +122,9 @@ mod tests {
         assert_eq!(read(&scrollback, 0), (0, b"one two three".to_vec()));
         assert_eq!(read(&scrollback, 6), (0, b"o three".to_vec()));
         assert_eq!(read(&scrollback, 13), (0, Vec::new()));
-        assert_eq!(scrollback.after(4), Next::Bytes(Stream::Error, b"two ".to_vec()));
+        let errors = Next::Bytes { from: 4, stream: Stream::Error, bytes: b"two ".to_vec() };
+        assert_eq!(scrollback.after(4), errors);
+        assert_eq!(read(&scrollback, 14), (0, b"one two three".to_vec()), "of an earlier process");
     }
 
     #[test]

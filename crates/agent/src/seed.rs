@@ -19,7 +19,12 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let done = if kind.is_dir() {
             match fs::create_dir(&target) {
                 Ok(()) => copy(&source, &target).and_then(|()| same_mode(&source, &target)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => copy(&source, &target),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    match fs::symlink_metadata(&target) {
+                        Ok(there) if there.is_dir() => copy(&source, &target),
+                        _ => Ok(()),
+                    }
+                }
                 Err(error) => Err(error),
             }
         } else if kind.is_symlink() {
@@ -31,7 +36,9 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         };
         match done {
             // A file of the image that this user may not read stays unread in the image too.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => crate::log::line(&at(&source, &error).to_string()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                crate::log::line(&at(&source, &error).to_string());
+            }
             other => other.map_err(|error| at(&source, &error))?,
         }
     }

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use towline_link::message::{MessageReader, MessageWriter};
 use towline_link::{Channel, Config, Connection, Hello, Link, LinkOptions, Role};
 use towline_protocol::{
-    AgentStatus, ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, ProcessState,
-    Refusal, Started, decode,
+    AgentStatus, ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec,
+    ProcessState, Refusal, Started, decode,
 };
 
 use crate::forward::{self, Listeners};
@@ -58,7 +58,9 @@ impl Agent {
         let Connection { link, mut incoming, driver, .. } =
             match towline_link::establish(reader, writer, options).await {
                 Ok(connection) => connection,
-                Err(error) => return crate::log::line(&format!("a client did not introduce itself: {error}")),
+                Err(error) => {
+                    return crate::log::line(&format!("a client did not introduce itself: {error}"));
+                }
             };
         let mut channels = JoinSet::new();
         let driving = driver.run();
@@ -111,7 +113,7 @@ impl Agent {
                     }
                     ControlReply::Stopped
                 }
-                ControlRequest::Listen { port } => match self.listeners.listen(port, link).await {
+                ControlRequest::Listen { port } => match self.listeners.listen(port, link) {
                     Ok(serving) => {
                         if let Some(serving) = serving {
                             let _ = self.task_tx.send(Box::pin(serving));
@@ -149,7 +151,8 @@ impl Agent {
         let (job, carrying) =
             Job::start(spec, self.prefix.as_ref(), &self.reaper, Keep::Last(self.copy_tx.clone()))?;
         let _ = self.task_tx.send(Box::pin(carrying));
-        crate::log::line(&format!("started {}", spec.argv.join(" ")));
+        // Arguments may hold secrets, and the log has other readers.
+        crate::log::line(&format!("started {:?}", spec.argv.first().map_or("", String::as_str)));
         *main = Some(job);
         Ok(Started::Now)
     }
@@ -185,6 +188,7 @@ struct HangUp {
 
 impl Drop for HangUp {
     fn drop(&mut self) {
+        self.job.abandon();
         let job = self.job.clone();
         let _ = self.task_tx.send(Box::pin(async move { end(&job, Signal::HUP, FAREWELL).await }));
     }
@@ -215,11 +219,14 @@ async fn attach(job: &Job, mut seen: u64, channel: Channel) {
         }
     };
     let reading = async {
-        while let Ok(Some(input)) = reader.next::<ProcessInput>().await {
-            job.input(input).await;
+        loop {
+            match reader.next::<ProcessInput>().await {
+                Ok(Some(input)) => job.input(input).await,
+                // Half a channel is enough for a client that only listens.
+                Ok(None) => std::future::pending().await,
+                Err(_gone) => return,
+            }
         }
-        // Half a channel is enough for a client that only listens; a broken one ends the writing too.
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         _ = writing => {}

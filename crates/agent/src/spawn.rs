@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::process::{Pid, ioctl_tiocsctty, setsid};
@@ -33,11 +33,15 @@ pub(crate) struct Spawned {
 }
 
 /// Starts a process as specified.
-pub(crate) fn spawn(spec: &ProcessSpec, prefix: Option<&PathBuf>, reaper: &Reaper) -> Result<Spawned, Refusal> {
-    let workdir = match &spec.workdir {
-        Some(workdir) => below(prefix, workdir.into()),
-        None => std::env::current_dir().unwrap_or_else(|_| "/".into()),
-    };
+pub(crate) fn spawn(
+    spec: &ProcessSpec,
+    prefix: Option<&PathBuf>,
+    reaper: &Reaper,
+) -> Result<Spawned, Refusal> {
+    let mut workdir = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    if let Some(folder) = &spec.workdir {
+        workdir.push(below(prefix, folder.into()));
+    }
     let name = spec.argv.first().map_or("", String::as_str);
     let path = spec.environment.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.into());
     let path: Option<OsString> = path.or_else(inherited_path);
@@ -50,18 +54,14 @@ pub(crate) fn spawn(spec: &ProcessSpec, prefix: Option<&PathBuf>, reaper: &Reape
         errno: error.raw_os_error().unwrap_or(0),
         message: format!("can't start {name}: {error}"),
     };
-    let mut command = match spec.terminal {
-        Some(_) => {
-            let mut command = Command::new("/proc/self/exe");
-            command.arg("tty-exec").arg(&file);
-            command.args(&spec.argv);
-            command
-        }
-        None => {
-            let mut command = Command::new(&file);
-            command.arg0(name).args(spec.argv.iter().skip(1)).process_group(0);
-            command
-        }
+    let mut command = if spec.terminal.is_some() {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("tty-exec").arg(&file).args(&spec.argv);
+        command
+    } else {
+        let mut command = Command::new(&file);
+        command.arg0(name).args(spec.argv.iter().skip(1)).process_group(0);
+        command
     };
     command.current_dir(&workdir).env("PWD", &workdir);
     command.envs(spec.environment.iter().map(|(key, value)| (key, value)));
@@ -82,7 +82,10 @@ pub(crate) fn tty_exec(argv: &[OsString]) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("can't start {}: {error}", name.display()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the container's own PATH is what its commands are looked up in")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the container's own PATH is what its commands are looked up in"
+)]
 fn inherited_path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
@@ -96,34 +99,34 @@ fn on_terminal(mut command: Command, size: TerminalSize, reaper: &Reaper) -> io:
     tcsetwinsize(&host, winsize(size))?;
     let pod = File::from(pod);
     command.stdin(pod.try_clone()?).stdout(pod.try_clone()?).stderr(pod);
-    let child = command.spawn()?;
-    // Held by the command, our ends of the pod's side would keep the terminal open for ever.
-    drop(command);
-    let process = reaper.register(pid(child.id())?);
-    let input = host.try_clone()?;
-    Ok(Spawned { process, input: watched(input)?, output: watched(host)?, error: None, terminal: true })
+    let (input, output) = (watched(host.try_clone()?)?, watched(host)?);
+    let process = start(command, reaper)?;
+    Ok(Spawned { process, input, output, error: None, terminal: true })
 }
 
 fn on_pipes(mut command: Command, reaper: &Reaper) -> io::Result<Spawned> {
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let process = reaper.register(pid(child.id())?);
-    let (Some(input), Some(output), Some(error)) = (child.stdin, child.stdout, child.stderr) else {
-        return Err(io::Error::other("the pipes are missing"));
-    };
-    Ok(Spawned {
-        process,
-        input: watched(input.into())?,
-        output: watched(output.into())?,
-        error: Some(watched(error.into())?),
-        terminal: false,
-    })
+    let (pod_input, input) = io::pipe()?;
+    let (output, pod_output) = io::pipe()?;
+    let (error, pod_error) = io::pipe()?;
+    command.stdin(pod_input).stdout(pod_output).stderr(pod_error);
+    let (input, output, error) = (watched(input.into())?, watched(output.into())?, watched(error.into())?);
+    let process = start(command, reaper)?;
+    Ok(Spawned { process, input, output, error: Some(error), terminal: false })
+}
+
+/// Starts the process as the last of all that can fail. The pod's ends, held by the command, are closed with it.
+fn start(mut command: Command, reaper: &Reaper) -> io::Result<Started> {
+    Ok(reaper.register(pid(command.spawn()?.id())?))
 }
 
 fn pid(id: u32) -> io::Result<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
 }
 
-#[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned, so it lives as long as its registration")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; the descriptor is owned, so it lives as long as its registration"
+)]
 fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = fcntl_getfl(fd.as_fd())?;
     fcntl_setfl(fd.as_fd(), flags | OFlags::NONBLOCK)?;

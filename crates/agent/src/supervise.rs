@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::args::Place;
 use crate::reaper::Reaper;
 use crate::scrollback::Stream;
-use crate::serve::{Agent, FAREWELL, end, fill_random};
+use crate::serve::{Agent, FAREWELL, fill_random};
 use crate::socket;
 
 /// Pieces of output that wait for our own standard output before they are left out of it.
@@ -21,6 +21,9 @@ const COPIES: usize = 256;
 pub(crate) fn run(place: &Place) -> io::Result<()> {
     let mut instance = [0; 16];
     fill_random(&mut instance)?;
+    // Where another is pid 1 (a shared process namespace), the orphans of what we start are ours all the same.
+    // A sandboxed kernel may not know the call; then it is as before.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let program = *blake3::hash(&std::fs::read("/proc/self/exe")?).as_bytes();
     let (copy_tx, copy_rx) = std::sync::mpsc::sync_channel(COPIES);
     std::thread::Builder::new().name("log".to_owned()).spawn(move || copy(&copy_rx))?;
@@ -41,6 +44,8 @@ pub(crate) fn run(place: &Place) -> io::Result<()> {
         let mut children = signal(SignalKind::child())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // What is caught is the default again in what is started; what we were told to ignore would stay ignored.
+        let _caught = (signal(SignalKind::hangup())?, signal(SignalKind::quit())?);
         let mut clients = JoinSet::new();
         let mut tasks = JoinSet::new();
         crate::log::line(&format!("{} waits for towline", env!("CARGO_PKG_VERSION")));
@@ -48,31 +53,27 @@ pub(crate) fn run(place: &Place) -> io::Result<()> {
             tokio::select! {
                 _ = children.recv() => agent.reaper.reap(),
                 Some(task) = task_rx.recv() => { tasks.spawn(task); }
-                accepted = socket::accept(&listener) => match accepted {
-                    Ok(client) => { clients.spawn(agent.clone().serve(client)); }
-                    Err(error) => crate::log::line(&format!("can't accept a client: {error}")),
-                },
+                client = socket::accept(&listener) => { clients.spawn(agent.clone().serve(client)); }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 Some(_) = clients.join_next() => {}
                 Some(_) = tasks.join_next() => {}
             }
         }
-        if let Some(job) = agent.main() {
-            let ending = end(&job, Signal::TERM, FAREWELL);
-            tokio::pin!(ending);
-            loop {
-                tokio::select! {
-                    () = &mut ending => break,
-                    _ = children.recv() => agent.reaper.reap(),
-                    Some(_) = tasks.join_next() => {}
+        for signal in [Signal::TERM, Signal::KILL] {
+            agent.reaper.signal_all(signal);
+            let ending = async {
+                while !agent.reaper.is_idle() {
+                    children.recv().await;
+                    agent.reaper.reap();
                 }
+            };
+            if tokio::time::timeout(FAREWELL, ending).await.is_ok() {
+                break;
             }
         }
         io::Result::Ok(())
     })?;
-    // Blocking work may be stuck on a dead mount; the container's end does not wait for it.
-    runtime.shutdown_background();
     Ok(())
 }
 

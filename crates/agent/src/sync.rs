@@ -73,8 +73,9 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if let Some(replica) = self.0.take() {
-            // The threads end by themselves; only their end is waited for elsewhere.
-            std::thread::spawn(move || replica.close());
+            // Its threads end by themselves; only their end is waited for elsewhere. Where no thread is to be had for
+            // that, it is waited for here.
+            let _ = std::thread::Builder::new().name("close".to_owned()).spawn(move || replica.close());
         }
     }
 }
