@@ -19,17 +19,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     for adapter in adapters {
         let words: &[&str] = match adapter {
             Adapter::Embedded => &["--test", "embedded"],
-            Adapter::Kube => {
-                if std::env::vars_os().all(|(name, value)| name != "KUBECONFIG" || value.is_empty()) {
-                    bail!("KUBECONFIG is not set: name a cluster that may be played with");
-                }
-                agent::run()?;
-                &["--features", "e2e/kube", "--test", "kube"]
-            }
+            Adapter::Kube => &["--features", "e2e/kube", "--test", "kube"],
         };
         // The whole workspace is named so that nothing is built with other features than by `cargo test --workspace`.
-        let test = ["test", "--workspace", "--locked"].iter().chain(words).chain(&["--"]).chain(rest);
-        run::status(run::cargo(test.copied()))?;
+        let words = ["test", "--workspace", "--locked"].iter().chain(words).chain(&["--"]).chain(rest);
+        let mut test = run::cargo(words.copied());
+        test.env("TOWLINE_BIN", run::target_folder()?.join("debug/towline"));
+        if adapter == Adapter::Kube {
+            if std::env::vars_os().all(|(name, value)| name != "KUBECONFIG" || value.is_empty()) {
+                bail!("KUBECONFIG is not set: name a cluster that may be played with");
+            }
+            test.env("TOWLINE_AGENT", agent::run()?);
+        }
+        run::status(test)?;
     }
     Ok(())
 }
