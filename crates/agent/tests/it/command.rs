@@ -139,7 +139,7 @@ async fn the_terminal_has_the_clients_size() {
         let agent = Agent::new().await;
         let client = agent.client().await;
         let spec =
-            on_terminal("trap 'stty size; exit' WINCH; stty size; while :; do read line; stty size; done");
+            on_terminal("trap 'stty size; exit 0' WINCH; stty size; while :; do read line; stty size; done");
         client.start(spec).await.unwrap();
         let mut process = client.attach(0, None).await;
         process.until("24 80").await;

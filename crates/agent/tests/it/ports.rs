@@ -171,15 +171,15 @@ async fn a_reverse_forward_belongs_to_whoever_asked_last() {
         assert_eq!(first.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
         assert_eq!(first.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
         reversed(&mut first, port).await;
-        let held = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut held = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         first.incoming.accept().await.unwrap();
         first.vanish().await;
 
         // Whoever was served by the one that is gone is told, and so is who comes now.
-        let mut held = held;
         assert!(held.read(&mut [0]).await.is_err());
-        let mut nobody = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        assert!(nobody.read(&mut [0]).await.is_err());
+        if let Ok(mut nobody) = TcpStream::connect(("127.0.0.1", port)).await {
+            assert!(nobody.read(&mut [0]).await.is_err());
+        }
 
         let mut second = agent.client().await;
         assert_eq!(second.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
