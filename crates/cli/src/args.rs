@@ -1,4 +1,5 @@
 //! The command line. The comments here are the help.
+#![expect(clippy::doc_markdown, reason = "backticks would show in the help")]
 
 use std::path::PathBuf;
 
@@ -24,10 +25,10 @@ pub(crate) struct Global {
     /// The manifest; else okteto.yml, okteto.yaml or one of these in .okteto/, here or in a folder above.
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// The namespace; else $`TOWLINE_NAMESPACE`, $`OKTETO_NAMESPACE`, the context's own.
+    /// The namespace; else $TOWLINE_NAMESPACE, $OKTETO_NAMESPACE, the context's own.
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// The kubeconfig context, or `embedded`; else $`TOWLINE_CONTEXT`, $`OKTETO_CONTEXT`, the kubeconfig's current one.
+    /// The kubeconfig context, or `embedded`; else $TOWLINE_CONTEXT, $OKTETO_CONTEXT, the kubeconfig's current one.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// How to say what happens: for people, as plain lines, or one JSON object a line.

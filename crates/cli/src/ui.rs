@@ -28,6 +28,8 @@ pub(crate) struct Ui {
     phase: Option<Phase>,
     /// While the user's command has the terminal, lines must not disturb it.
     quiet: bool,
+    /// Whether the command's pod was out of reach meanwhile.
+    lost: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Ui {
     pub(crate) fn new(output: Option<Output>) -> Self {
         let human = std::io::stderr().is_terminal();
         let output = output.unwrap_or(if human { Output::Human } else { Output::Plain });
-        Self { output, phase: None, quiet: false }
+        Self { output, phase: None, quiet: false, lost: false }
     }
 
     /// Tells whether data goes out as JSON.
@@ -264,7 +266,9 @@ impl Ui {
 
     fn state(&mut self, state: State) {
         if self.quiet {
-            if state == State::Ready {
+            if state < State::StartingSync {
+                self.lost = true;
+            } else if state == State::Ready && std::mem::take(&mut self.lost) {
                 self.say("connected again, and in sync");
             }
             return;

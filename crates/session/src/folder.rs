@@ -1,6 +1,7 @@
 //! One synced folder: the engine between the replica on this machine and the one in the pod.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -18,6 +19,8 @@ use crate::request::Folder;
 const REPLIES: usize = 64;
 /// Bytes read from the pod at once.
 const READ_BYTES: usize = 64 * 1024;
+/// How often both sides are looked through although nothing is known to have changed.
+const RESCAN: Duration = Duration::from_mins(5);
 /// Bytes of trash kept for undo.
 const TRASH_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -39,6 +42,8 @@ pub(crate) enum News {
     Sync(SyncEvent),
     /// The pod's replica, or the disk of this machine, did what it must not; the folder's channel was closed.
     Broken(String),
+    /// The folder on this machine can't be synced any more.
+    Dead(String),
 }
 
 /// A folder that is ready to be synced: its base is locked and loaded.
@@ -86,6 +91,8 @@ impl Syncer {
             },
         );
         let mut remote: Option<Remote> = None;
+        let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
+        rescan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if let Err(message) = self.drain(&mut engine, &local, &mut remote, &news_tx).await {
                 engine.handle_disconnected(Side::Remote);
@@ -113,8 +120,17 @@ impl Syncer {
                     }
                     None => break,
                 },
-                Some(reply) = local_rx.recv() => {
-                    engine.handle_reply(Side::Local, reply).map_err(|error| error.to_string())
+                Some(reply) = local_rx.recv() => match engine.handle_reply(Side::Local, reply) {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        let _ = news_tx.send(News::Dead(error.to_string())).await;
+                        break;
+                    }
+                },
+                _ = rescan.tick() => {
+                    engine.rescan(Side::Local);
+                    engine.rescan(Side::Remote);
+                    Ok(())
                 }
                 received = receive(&mut remote) => match received {
                     Ok(()) => remote.as_mut().map_or(Ok(()), |remote| remote.decode(&mut engine)),

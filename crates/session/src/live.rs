@@ -1,6 +1,8 @@
 //! A running session: one loop that feeds the machine with what the cluster, the stream, the folders and the command
 //! say, and carries out what it wants.
 
+mod folders;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,17 +15,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use towline_cluster::port::{DEPLOYMENTS, EVENTS, LEASES, PODS, Selection, Watch, WatchEvent};
 use towline_link::{Link, Priority};
-use towline_patcher::{Record, SESSION_LABEL};
+use towline_patcher::SESSION_LABEL;
 use towline_protocol::{
     ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize,
     encode,
 };
-use towline_sync_core::engine::{Side, SyncEvent};
-use towline_sync_core::message::Failure;
 
 use crate::connection::{self, ask};
 use crate::context::Context;
-use crate::error::SessionError;
 use crate::event::{Ending, Event};
 use crate::folder;
 use crate::forward;
@@ -121,6 +120,7 @@ impl Live {
         let machine =
             Machine::new(folder_txs.len(), self.journal.record.parked, reparks, self.request.patience);
         let state = self.state(&machine);
+        let folder_count = folder_txs.len();
         let state_folder = state_file::folder(&self.context, &self.journal.record.name);
         let mut actor = Actor {
             machine,
@@ -140,6 +140,7 @@ impl Live {
             events: Vec::new(),
             ending: None,
             link: None,
+            told: vec![folders::Told::default(); folder_count],
             state,
             state_folder,
             state_changed: true,
@@ -231,6 +232,7 @@ struct Actor {
     events: Vec<Value>,
     ending: Option<Ending>,
     link: Option<Link>,
+    told: Vec<folders::Told>,
     state: SessionState,
     state_folder: PathBuf,
     state_changed: bool,
@@ -410,6 +412,7 @@ impl Actor {
 
     async fn open_folders(&mut self) {
         let Some(link) = self.link.clone() else { return };
+        self.told.fill(folders::Told::default());
         for folder_tx in &self.folder_txs {
             // Small edits must not wait behind a large file of another folder, so folders share the bulk class.
             if let Ok(channel) = link.open(encode(&ChannelRequest::Sync), Priority::Bulk).await {
@@ -471,124 +474,6 @@ impl Actor {
             // The stream that carried it says so too, and with a better reason.
             process::News::Broken(reason) => tracing::debug!(reason, "an attachment broke"),
         }
-    }
-
-    async fn folder_news(&mut self, index: usize, news: folder::News) {
-        let sync = match news {
-            folder::News::Sync(sync) => sync,
-            folder::News::Broken(message) => {
-                self.tell(Event::Warning { message: format!("sync of folder {index}: {message}") }).await;
-                // The folder has let go of its channel: a new stream gives it a new one.
-                if self.link.is_some() {
-                    self.drop_stream().await;
-                    self.feed(Input::Disconnected { reason: message }).await;
-                }
-                return;
-            }
-        };
-        self.state_changed = true;
-        let Some(state) = self.state.folders.get_mut(index) else { return };
-        let event = match sync {
-            SyncEvent::Scanned => {
-                self.feed(Input::FolderScanned(index)).await;
-                return;
-            }
-            SyncEvent::Progress { files, files_total, bytes, bytes_total } => {
-                (state.files, state.files_total, state.in_sync) = (files, files_total, false);
-                Event::SyncProgress { folder: index, files, files_total, bytes, bytes_total }
-            }
-            SyncEvent::InSync => {
-                let before = std::mem::replace(&mut state.in_sync, true);
-                if !before {
-                    self.tell(Event::InSync { folder: index }).await;
-                }
-                self.feed(Input::FolderInSync(index)).await;
-                return;
-            }
-            SyncEvent::Conflict { path, kept_as } => {
-                let kept = self.conflict_path(index, &kept_as);
-                if let Some(state) = self.state.folders.get_mut(index) {
-                    state.conflicts.push((path.to_string(), kept.clone()));
-                }
-                Event::Conflict { folder: index, path: path.to_string(), kept }
-            }
-            SyncEvent::Halted { side, reason, missing, of } => {
-                let message =
-                    format!("{reason} ({missing} of {of} files on the {side:?} side)").to_lowercase();
-                state.halted = Some(message.clone());
-                Event::SyncHalted { folder: index, message }
-            }
-            SyncEvent::Resumed => {
-                state.halted = None;
-                return;
-            }
-            SyncEvent::Problem { path, message } => {
-                state.problems.retain(|(known, _)| *known != path.clone());
-                state.problems.push((path.clone(), message.clone()));
-                Event::SyncProblem { folder: index, path: path.clone(), message }
-            }
-            SyncEvent::Unwritable { side: Side::Remote } => return self.make_writable(index, None).await,
-            SyncEvent::OpenFailed { side: Side::Remote, failure } => {
-                return self.make_writable(index, Some(failure)).await;
-            }
-            SyncEvent::OpenFailed { side: Side::Local, failure } => {
-                return self.feed(Input::Impossible { message: failure.message }).await;
-            }
-            SyncEvent::Applied { side, path, deleted } => {
-                Event::Synced { folder: index, to: side.into(), path: path.to_string(), deleted }
-            }
-            other => {
-                tracing::debug!(?other, folder = index, "sync");
-                return;
-            }
-        };
-        self.tell(event).await;
-    }
-
-    /// Gives a folder that the container can't write an emptyDir, filled from the image: the clone is made anew.
-    async fn make_writable(&mut self, index: usize, failure: Option<Failure>) {
-        const REFUSALS: [i32; 3] = [1, 13, 30];
-        let remote = self.live.request.folders[index].remote.clone();
-        let words = failure.as_ref().map_or("it is not writable", |failure| failure.message.as_str());
-        let hopeless = failure.as_ref().is_some_and(|failure| !REFUSALS.contains(&failure.errno));
-        let message = format!("{remote} in the container can't be synced: {words}");
-        if hopeless || self.live.request.plan.scratch.contains(&remote) {
-            return self.feed(Input::Impossible { message }).await;
-        }
-        match self.with_scratch(&remote).await {
-            Ok(()) => {
-                let message = format!(
-                    "{remote} can't be written by the container's user: it becomes an emptyDir with the image's files"
-                );
-                self.tell(Event::Warning { message }).await;
-            }
-            Err(error) => self.feed(Input::Impossible { message: format!("{message}; {error}") }).await,
-        }
-    }
-
-    async fn with_scratch(&mut self, remote: &str) -> Result<(), SessionError> {
-        let live = &mut self.live;
-        let original =
-            live.context.cluster.get(&original::object(&live.context, &live.journal.record)).await?;
-        let container = crate::plan::container(&original, live.request.plan.container.as_deref());
-        if container.is_some_and(|container| crate::plan::is_mounted(container, remote)) {
-            let message = "its volume is read-only, or belongs to another user".to_owned();
-            return Err(SessionError::Failed { message });
-        }
-        live.request.plan.scratch.push(remote.to_owned());
-        let clone = towline_patcher::clone_of(&original, &live.request.plan)?;
-        let wanted = Record::new(&original, &live.request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
-        crate::up::ensure_clone(&live.context, &mut live.journal, &clone, &wanted).await?;
-        Ok(())
-    }
-
-    fn conflict_path(&self, index: usize, name: &str) -> String {
-        let keep = crate::up::sync_folder(
-            &self.live.context,
-            &self.live.journal.record,
-            &self.live.request.folders[index],
-        );
-        keep.join("keep/conflicts").join(name).display().to_string()
     }
 
     async fn look_at_pod(&mut self) {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -11,6 +12,9 @@ use super::Outcome;
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::ui::Ui;
+
+/// How long the command is watched after its start.
+const FIRST_BREATH: Duration = Duration::from_millis(300);
 
 /// Starts the process, shows what it says, and returns when it is ready or over.
 pub(crate) async fn run(ui: &mut Ui, home: &Path) -> Outcome {
@@ -42,6 +46,22 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path) -> Outcome {
         let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         match text("kind").as_str() {
             "state" if text("state") == "ready" => {
+                // A command that can't do its work mostly says so at once.
+                let ended = async {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        let event = serde_json::from_str::<Value>(&line).unwrap_or_default();
+                        if event["kind"] == "commandExited" {
+                            return event["code"].as_u64();
+                        }
+                    }
+                    None
+                };
+                if let Ok(Some(code)) = tokio::time::timeout(FIRST_BREATH, ended).await {
+                    let failure = Failure::new(format!("the command ended at once with exit code {code}"))
+                        .hint("see what it said: towline logs")
+                        .hint("dev mode is still on: towline up tries again, towline down ends it");
+                    return Err(failure.code(u8::try_from(code).unwrap_or(exit_code::REFUSED)));
+                }
                 if !ui.is_json() {
                     ui.phase_done();
                     ui.say("ready; the session goes on in the background: towline status, towline down");

@@ -1,3 +1,5 @@
+//! Channels: bytes both ways, ends, resets, limits.
+
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Messages on a stream: framing, limits, cancel-safety.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, duplex};

@@ -1,3 +1,5 @@
+//! Laws of the encoding: round trips, and nothing but an error for foreign bytes.
+
 use std::fmt::Debug;
 
 use proptest::collection::vec;

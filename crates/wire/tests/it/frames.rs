@@ -1,3 +1,5 @@
+//! Frames: what comes out is what went in, or an error.
+
 use std::fmt::Write as _;
 
 use proptest::collection::vec;

@@ -1,3 +1,5 @@
+//! Hellos: what comes out is what went in, or an error.
+
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
