@@ -24,7 +24,10 @@ pub(crate) fn run(place: &Place) -> io::Result<()> {
     // Where another is pid 1 (a shared process namespace), the orphans of what we start are ours all the same.
     // A sandboxed kernel may not know the call; then it is as before.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let program = *blake3::hash(&std::fs::read("/proc/self/exe")?).as_bytes();
+    let program = std::fs::read("/proc/self/exe").map_err(|error| {
+        io::Error::new(error.kind(), format!("can't read our own program in /proc: {error}"))
+    })?;
+    let program = *blake3::hash(&program).as_bytes();
     let (copy_tx, copy_rx) = std::sync::mpsc::sync_channel(COPIES);
     std::thread::Builder::new().name("log".to_owned()).spawn(move || copy(&copy_rx))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

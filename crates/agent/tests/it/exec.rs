@@ -38,16 +38,18 @@ async fn an_exec_ends_with_its_channel() {
         let flooding =
             "trap '' HUP; echo $$; while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done";
         let descriptors = agent.descriptors();
+        let mut processes = Vec::new();
         for text in [silent, stubborn, flooding] {
             for spec in [script(text), on_terminal(text)] {
                 let mut process = client.exec(spec).await;
                 process.until("\n").await;
-                let pid = number(&process.output);
-                assert!(is_alive(pid));
-                drop(process);
-                until("its end", || (!is_alive(pid)).then_some(())).await;
+                processes.push(process);
             }
         }
+        let pids: Vec<_> = processes.iter().map(|process| number(&process.output)).collect();
+        assert!(pids.iter().all(|pid| is_alive(*pid)));
+        drop(processes);
+        until("their end", || (!pids.iter().any(|pid| is_alive(*pid))).then_some(())).await;
         // Nothing of them stays, although nobody has taken what they wrote.
         until("closed descriptors", || (agent.descriptors() <= descriptors).then_some(())).await;
     })
