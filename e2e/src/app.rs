@@ -96,7 +96,7 @@ fn objects(images: &Images, port: u16, replicas: u32, rolling: bool) -> Vec<Valu
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hello-settings"},
                "data": {"GREETING": "good morning", "MODE": "production"}}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hello-credentials"},
-               "stringData": {"token": "not-for-everyone"}}),
+               "data": {"token": "bm90LWZvci1ldmVyeW9uZQ=="}}),
         json!({"apiVersion": "apps/v1", "kind": "Deployment",
                "metadata": {"name": NAME, "labels": labels, "annotations": {"example.com/owner": "shop"}},
                "spec": {"replicas": replicas, "strategy": strategy, "selector": {"matchLabels": {"app": NAME}},

@@ -1,5 +1,7 @@
 //! The embedded cluster: each scenario has its own, in a state folder that all its users share.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +32,9 @@ pub struct EmbeddedAdapter {
 impl EmbeddedAdapter {
     /// Makes an empty one.
     pub fn new() -> Self {
-        let home =
-            tempfile::Builder::new().prefix("towline-e2e-home-").tempdir().expect("a temporary folder");
+        let own = Permissions::from_mode(0o700);
+        let home = tempfile::Builder::new().prefix("towline-e2e-home-").permissions(own).tempdir();
+        let home = home.expect("a temporary folder");
         let page = program::tree().join("examples/hello/production/index.html");
         let image = Image {
             name: "hello".to_owned(),

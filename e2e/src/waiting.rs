@@ -4,13 +4,13 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use towline_cluster::port::{PODS, Resource, Selection, WatchEvent};
 
 use crate::adapter::Adapter;
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// How often is asked where nothing tells of a change.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -42,6 +42,7 @@ pub async fn object(
 ) -> Value {
     let selection = Selection { name: Some(name.to_owned()), labels: Vec::new() };
     let mut watch = adapter.cluster().watch(resource, adapter.namespace(), &selection).await.unwrap();
+    let mut last = Value::Null;
     let found = async {
         loop {
             let seen = match watch.next().await.expect("a watch never ends") {
@@ -49,13 +50,14 @@ pub async fn object(
                 WatchEvent::Applied(seen) => vec![seen],
                 WatchEvent::Deleted(_) | WatchEvent::Interrupted(_) => continue,
             };
+            last = json!(seen);
             if let Some(found) = seen.into_iter().find(|seen| is_wanted(seen)) {
                 return found;
             }
         }
     };
-    let what = format!("{} {name}", resource.kind);
-    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{what}: not as wanted"))
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("{} {name} is not as wanted: {last}", resource.kind))
 }
 
 /// Tells whether a Deployment has all the pods that it wants, and no others.
