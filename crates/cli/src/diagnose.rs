@@ -1,6 +1,7 @@
 //! One place that turns every library's error into words, hints and an exit code.
 
 use towline_cluster::ClusterError;
+use towline_session::exec::ExecError;
 use towline_session::{SessionError, rights};
 
 use crate::exit_code;
@@ -42,6 +43,13 @@ impl Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        let code = error.code;
+        Self::new(error.message).code(code)
     }
 }
 

@@ -8,6 +8,23 @@ use towline_protocol::{ChannelRequest, ExitStatus, ProcessInput, ProcessOutput, 
 
 use crate::connection;
 use crate::context::Context;
+use crate::process;
+
+/// Why a process did not start, or is heard of no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExecError {
+    /// What went wrong.
+    pub message: String,
+    /// The exit code for it: 127 or 126 as a shell says it of the command, 1 where the stream broke.
+    pub code: u8,
+}
+
+impl ExecError {
+    fn broken(message: &impl ToString) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+}
 
 /// A process that was asked for. Dropping it ends the process.
 #[derive(Debug)]
@@ -24,26 +41,30 @@ impl Exec {
         record: &Record,
         pod: &str,
         spec: &ProcessSpec,
-    ) -> Result<Self, String> {
-        let (link, _, stream) = connection::dial(context, pod, &record.container, &record.config_map).await?;
+    ) -> Result<Self, ExecError> {
+        let dialled = connection::dial(context, pod, &record.container, &record.config_map).await;
+        let (link, _, stream) = dialled.map_err(|error| ExecError::broken(&error))?;
         let opening = encode(&ChannelRequest::Exec(spec.clone()));
-        let channel = link.open(opening, Priority::Interactive).await.map_err(|error| error.to_string())?;
+        let channel =
+            link.open(opening, Priority::Interactive).await.map_err(|error| ExecError::broken(&error))?;
         let (reader, writer) = channel.split();
         Ok(Self { reader: MessageReader::new(reader), writer: MessageWriter::new(writer), _stream: stream })
     }
 
     /// Returns the next output, or how the process ended. Cancel-safe.
-    pub async fn output(&mut self) -> Result<Result<ProcessOutput, ExitStatus>, String> {
-        match self.reader.next().await.map_err(|error| error.to_string())? {
+    pub async fn output(&mut self) -> Result<Result<ProcessOutput, ExitStatus>, ExecError> {
+        match self.reader.next().await.map_err(|error| ExecError::broken(&error))? {
             Some(ProcessOutput::Exited(status)) => Ok(Err(status)),
-            Some(ProcessOutput::Failed(refusal)) => Err(refusal.message),
+            Some(ProcessOutput::Failed(refusal)) => {
+                Err(ExecError { code: process::shell_code(&refusal), message: refusal.message })
+            }
             Some(output) => Ok(Ok(output)),
-            None => Err("the output ended without an exit code".to_owned()),
+            None => Err(ExecError::broken(&"the output ended without an exit code")),
         }
     }
 
     /// Sends input, a size or a signal.
-    pub async fn input(&mut self, input: &ProcessInput) -> Result<(), String> {
-        self.writer.send(input).await.map_err(|error| error.to_string())
+    pub async fn input(&mut self, input: &ProcessInput) -> Result<(), ExecError> {
+        self.writer.send(input).await.map_err(|error| ExecError::broken(&error))
     }
 }

@@ -8,7 +8,7 @@ use towline_link::message::{MessageReader, MessageWriter};
 use towline_link::{Link, Priority};
 use towline_protocol::{
     ChannelRequest, ControlReply, ControlRequest, ExitStatus, ProcessInput, ProcessOutput, ProcessSpec,
-    Started, TerminalSize, encode,
+    Refusal, Started, TerminalSize, encode,
 };
 
 use crate::connection::ask;
@@ -57,14 +57,18 @@ pub(crate) async fn start(
             return stay(attach, input_rx, news_tx).await;
         }
         Ok(ControlReply::Failed(refusal)) => {
-            // As a shell says it: not found, or found and not executable.
-            let code = if refusal.errno == 2 { 127 } else { 126 };
-            News::Failed { message: refusal.message, code }
+            News::Failed { code: shell_code(&refusal).into(), message: refusal.message }
         }
         Ok(other) => News::Broken(format!("the agent answered a start with {other:?}")),
         Err(message) => News::Broken(message),
     };
     let _ = news_tx.send(news).await;
+}
+
+/// Returns the exit code that a shell gives: the command is not there, or it is and can't be executed.
+pub(crate) fn shell_code(refusal: &Refusal) -> u8 {
+    const ENOENT: i32 = 2;
+    if refusal.errno == ENOENT { 127 } else { 126 }
 }
 
 /// Takes up the output where it was left, and the input.

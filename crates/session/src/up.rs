@@ -124,18 +124,19 @@ pub async fn up(
             original::fence(&context, &held.record).await?;
         }
         if let Err(error) = begin(&context, &plan, &mut journal, &event_tx).await {
-            return if fresh { undo(&context, journal, &event_tx, error).await } else { Err(error) };
+            if fresh {
+                undo(&context, journal, &event_tx, &error.to_string()).await?;
+            }
+            return Err(error);
         }
         let config_map = agent_object(&plan.request.agent, &journal.record);
         let live = Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
         let outlets = Outlets { command_rx, event_tx: event_tx.clone(), output_tx };
         let (ending, to_undo) = live.run(folders, ports, outlets).await;
-        match (ending, to_undo) {
-            (Ending::Failed { message, .. }, Some(journal)) => {
-                undo(&context, journal, &event_tx, SessionError::Failed { message }).await
-            }
-            (ending, _) => Ok(ending),
+        if let (Ending::Failed { message, .. }, Some(journal)) = (&ending, to_undo) {
+            undo(&context, journal, &event_tx, message).await?;
         }
+        Ok(ending)
     });
     Ok(Session { event_rx, output_rx: Some(output_rx), command_tx, task })
 }
@@ -173,20 +174,20 @@ async fn begin(
     Ok(())
 }
 
-/// Undoes a session that never was ready, then returns why it failed.
+/// Undoes a session that never was ready. `why` it failed goes into the error when not all could be undone.
 async fn undo(
     context: &Context,
     mut journal: Journal,
     event_tx: &mpsc::Sender<Event>,
-    why: SessionError,
-) -> Result<Ending, SessionError> {
+    why: &str,
+) -> Result<(), SessionError> {
     let mut events = Vec::new();
     let undone = down::revert(context, &mut journal, &mut |event| events.push(event)).await;
     for event in events {
         let _ = event_tx.send(event).await;
     }
     match undone {
-        Ok(_) => Err(why),
+        Ok(_) => Ok(()),
         Err(error) => {
             let name = &journal.record.name;
             let message = format!("{why}; and it could not all be undone ({error}): run towline down {name}");

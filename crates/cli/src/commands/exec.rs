@@ -21,7 +21,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
     let size = terminal::size();
     let words = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
     let spec = ProcessSpec { argv: words, environment: environment(size), workdir: None, terminal: size };
-    let mut exec = Exec::start(&context, &held.record, &pod, &spec).await.map_err(Failure::new)?;
+    let mut exec = Exec::start(&context, &held.record, &pod, &spec).await.map_err(Failure::from)?;
     let _raw = size.map(|_| Raw::enter()).transpose()?;
     let mut typed = terminal::input();
     let mut resized = signal(SignalKind::window_change())?;
@@ -29,19 +29,19 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
     let mut more = true;
     loop {
         tokio::select! {
-            output = exec.output() => match output.map_err(Failure::new)? {
+            output = exec.output() => match output.map_err(Failure::from)? {
                 Ok(output) => show(&output)?,
                 Err(status) => return Ok(u8::try_from(status.code()).unwrap_or(exit_code::REFUSED)),
             },
-            input = typed.recv(), if more => if let Some(bytes) = input { exec.input(&ProcessInput::Input(bytes)).await.map_err(Failure::new)? } else {
+            input = typed.recv(), if more => if let Some(bytes) = input { exec.input(&ProcessInput::Input(bytes)).await.map_err(Failure::from)? } else {
                 more = false;
-                exec.input(&ProcessInput::Close).await.map_err(Failure::new)?;
+                exec.input(&ProcessInput::Close).await.map_err(Failure::from)?;
             },
             _ = resized.recv() => if let Some(size) = terminal::size() {
-                exec.input(&ProcessInput::Resize(size)).await.map_err(Failure::new)?;
+                exec.input(&ProcessInput::Resize(size)).await.map_err(Failure::from)?;
             },
             _ = interrupted.recv() => {
-                exec.input(&ProcessInput::Signal(SignalKind::interrupt().as_raw_value())).await.map_err(Failure::new)?;
+                exec.input(&ProcessInput::Signal(SignalKind::interrupt().as_raw_value())).await.map_err(Failure::from)?;
             }
         }
     }
