@@ -110,7 +110,8 @@ fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
         return match path.canonicalize() {
             Ok(path) if path.is_file() => Ok((path, false)),
             Ok(path) => Err(Failure::new(format!("{} is not a file", path.display()))),
-            Err(error) => Err(Failure::new(format!("{}: {error}", file.display()))),
+            Err(error) => Err(Failure::new(format!("{}: {error}", file.display()))
+                .hint("name a manifest that is there: -f FILE")),
         };
     }
     for folder in here.ancestors() {

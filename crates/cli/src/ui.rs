@@ -119,6 +119,9 @@ impl Ui {
     /// The command has the terminal now, or no more.
     pub(crate) fn command_has_terminal(&mut self, has: bool) {
         self.phase_done();
+        if has {
+            self.say("ready: edits on either side reach the other at once; Enter ~ . leaves");
+        }
         self.quiet = has;
     }
 
