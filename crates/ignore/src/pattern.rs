@@ -1,6 +1,5 @@
 //! One pattern line → its flags and its compiled patterns.
 
-
 use crate::Line;
 use crate::error::Fault;
 use crate::glob::{Glob, Part, parse};

@@ -17,7 +17,6 @@ pub async fn at_a_terminal(adapter: &dyn Adapter) {
 
     terminal.shows("checking hello").await;
     terminal.shows("syncing files").await;
-    terminal.shows("ready").await;
     // What is typed is shown too, so each answer is a text that was not typed.
     terminal.type_in("echo size $(stty size)\r");
     terminal.shows("size 30 100").await;
