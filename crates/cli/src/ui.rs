@@ -327,7 +327,8 @@ pub(crate) fn event_json(event: &Event) -> Value {
     object
 }
 
-fn now() -> String {
+/// Returns the time as events have it.
+pub(crate) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 

@@ -19,7 +19,7 @@ use crate::place;
 use crate::project::Project;
 use crate::terminal::{self, Escape, Raw};
 use crate::trust;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// Plans, begins, then stays with the session until it ends.
 pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
@@ -228,7 +228,7 @@ fn show_or_tell(ui: &Ui, output: &ProcessOutput) -> Result<(), Failure> {
         ProcessOutput::Skipped(_) | ProcessOutput::Exited(_) | ProcessOutput::Failed(_) => return Ok(()),
     };
     ui.json(&serde_json::json!({
-        "version": 1, "kind": "commandOutput", "stream": stream, "text": String::from_utf8_lossy(bytes),
+        "version": 1, "time": ui::now(), "kind": "commandOutput", "stream": stream, "text": String::from_utf8_lossy(bytes),
     }));
     Ok(())
 }

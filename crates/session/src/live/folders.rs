@@ -50,7 +50,9 @@ impl Actor {
                 return;
             }
             SyncEvent::Progress { files, files_total, bytes, bytes_total } => {
-                (state.files, state.files_total, state.in_sync) = (files, files_total, false);
+                (state.files, state.files_total) = (files, files_total);
+                // The last report of a transfer may come after the word that all is done.
+                state.in_sync &= files == files_total;
                 if told.progress.is_some_and(|before| before.elapsed() < PROGRESS) {
                     return;
                 }
