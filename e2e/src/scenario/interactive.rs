@@ -23,7 +23,8 @@ pub async fn at_a_terminal(adapter: &dyn Adapter) {
     terminal.resize(40, 120);
     terminal.type_in("while test \"$(stty size)\" != '40 120'; do :; done; echo now $((40 + 2))\r");
     terminal.shows("now 42").await;
-    terminal.type_in("trap 'echo caught $((50 + 5))' INT; echo armed $((60 + 6))\r");
+    let patient = "(trap 'exit 55' INT; echo armed $((60 + 6)); while :; do sleep 1; done) || echo caught $?";
+    terminal.type_in(&format!("{patient}\r"));
     terminal.shows("armed 66").await;
     terminal.type_in("\x03");
     terminal.shows("caught 55").await;
