@@ -32,7 +32,9 @@ pub async fn one_of_its_services(adapter: &KubeAdapter) {
     let port = http::free_port().await;
     let manifest = project.read(".okteto/okteto.yml").expect("the example has a manifest");
     assert!(manifest.contains("- 8080:8080"), "{manifest}");
-    project.write(".okteto/okteto.yml", manifest.replace("- 8080:8080", &format!("- {port}:8080")));
+    let stock = http::free_port().await;
+    let manifest = manifest.replace("- 8080:8080", &format!("- {port}:8080"));
+    project.write(".okteto/okteto.yml", manifest.replace("- 8081:stock", &format!("- {stock}:stock")));
     project.write("apps/shop/uploads/mine.txt", "of the laptop\n");
 
     let towline = Towline::new(adapter, &project);
@@ -44,6 +46,7 @@ pub async fn one_of_its_services(adapter: &KubeAdapter) {
     up.until_state("ready").await;
     let page = project.read("apps/shop/public/index.html").expect("the example has a page");
     http::reads(port, "/", &page).await;
+    http::reads(stock, "/", "the stock, in production\n").await;
     project.write("apps/shop/public/index.html", "changed\n");
     http::reads(port, "/", "changed\n").await;
     // The claim's files are the cluster's, the laptop's of that name are the laptop's.
