@@ -25,6 +25,19 @@ impl Failure {
         Self { message: message.into(), hints: Vec::new(), detail: None, code: exit_code::REFUSED }
     }
 
+    /// A session could not go on.
+    pub(crate) fn of_session(message: String, code: i32) -> Self {
+        let failure = Self::new(message).code(u8::try_from(code).unwrap_or(exit_code::REFUSED));
+        if ["ImagePull", "ErrImage", "InvalidImageName"].iter().any(|reason| failure.message.contains(reason))
+        {
+            failure.hint("is the image's name right, and may the cluster pull it? see the manifest's image")
+        } else if failure.code == exit_code::NOT_FOUND {
+            failure.hint("correct the manifest's command, or name another: towline up -- CMD")
+        } else {
+            failure
+        }
+    }
+
     /// Adds what to do.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -8,5 +8,7 @@ pub(crate) const REFUSED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// A defect of ours.
 pub(crate) const INTERNAL: u8 = 70;
+/// The command is not in the container, as a shell says it.
+pub(crate) const NOT_FOUND: u8 = 127;
 /// Left by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;

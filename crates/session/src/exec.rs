@@ -26,33 +26,34 @@ impl ExecError {
     }
 }
 
-/// A process that was asked for. Dropping it ends the process.
+/// Opens a stream to the agent of a pod and starts a process there. Both ends are returned apart, so that a process
+/// that does not read can still be listened to.
+pub async fn exec(
+    context: &Context,
+    record: &Record,
+    pod: &str,
+    spec: &ProcessSpec,
+) -> Result<(ExecOutput, ExecInput), ExecError> {
+    let dialled = connection::dial(context, pod, &record.container, &record.config_map).await;
+    let (link, _, stream) = dialled.map_err(|error| ExecError::broken(&error))?;
+    let opening = encode(&ChannelRequest::Exec(spec.clone()));
+    let channel =
+        link.open(opening, Priority::Interactive).await.map_err(|error| ExecError::broken(&error))?;
+    let (reader, writer) = channel.split();
+    let output = ExecOutput { reader: MessageReader::new(reader), _stream: stream };
+    Ok((output, ExecInput { writer: MessageWriter::new(writer) }))
+}
+
+/// What a process says. Dropping it ends the process.
 #[derive(Debug)]
-pub struct Exec {
+pub struct ExecOutput {
     reader: MessageReader<ChannelReader>,
-    writer: MessageWriter<ChannelWriter>,
     _stream: JoinSet<String>,
 }
 
-impl Exec {
-    /// Opens a stream to the agent of a pod and starts the process there.
-    pub async fn start(
-        context: &Context,
-        record: &Record,
-        pod: &str,
-        spec: &ProcessSpec,
-    ) -> Result<Self, ExecError> {
-        let dialled = connection::dial(context, pod, &record.container, &record.config_map).await;
-        let (link, _, stream) = dialled.map_err(|error| ExecError::broken(&error))?;
-        let opening = encode(&ChannelRequest::Exec(spec.clone()));
-        let channel =
-            link.open(opening, Priority::Interactive).await.map_err(|error| ExecError::broken(&error))?;
-        let (reader, writer) = channel.split();
-        Ok(Self { reader: MessageReader::new(reader), writer: MessageWriter::new(writer), _stream: stream })
-    }
-
+impl ExecOutput {
     /// Returns the next output, or how the process ended. Cancel-safe.
-    pub async fn output(&mut self) -> Result<Result<ProcessOutput, ExitStatus>, ExecError> {
+    pub async fn next(&mut self) -> Result<Result<ProcessOutput, ExitStatus>, ExecError> {
         match self.reader.next().await.map_err(|error| ExecError::broken(&error))? {
             Some(ProcessOutput::Exited(status)) => Ok(Err(status)),
             Some(ProcessOutput::Failed(refusal)) => {
@@ -62,9 +63,17 @@ impl Exec {
             None => Err(ExecError::broken(&"the output ended without an exit code")),
         }
     }
+}
 
-    /// Sends input, a size or a signal.
-    pub async fn input(&mut self, input: &ProcessInput) -> Result<(), ExecError> {
+/// The way to a process. Dropping it ends the process.
+#[derive(Debug)]
+pub struct ExecInput {
+    writer: MessageWriter<ChannelWriter>,
+}
+
+impl ExecInput {
+    /// Sends input, a size or a signal; waits while the process does not read.
+    pub async fn send(&mut self, input: &ProcessInput) -> Result<(), ExecError> {
         self.writer.send(input).await.map_err(|error| ExecError::broken(&error))
     }
 }

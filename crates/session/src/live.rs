@@ -40,8 +40,6 @@ const EVENTS_KEPT: usize = 200;
 /// From the session's holder to its loop.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// For the user's command.
-    Process(ProcessInput),
     /// The user wants the deletions that sync of this folder stopped for.
     ApproveDeletions(usize),
     /// The user leaves; dev mode stays on.
@@ -52,6 +50,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Outlets {
     pub(crate) command_rx: mpsc::Receiver<Command>,
+    /// For the user's command.
+    pub(crate) input_rx: mpsc::Receiver<ProcessInput>,
     pub(crate) event_tx: mpsc::Sender<Event>,
     pub(crate) output_tx: mpsc::Sender<ProcessOutput>,
 }
@@ -89,7 +89,7 @@ impl Live {
         ports: Vec<(crate::request::Forward, tokio::net::TcpListener)>,
         outlets: Outlets,
     ) -> (Ending, Option<Journal>) {
-        let Outlets { command_rx, event_tx, output_tx } = outlets;
+        let Outlets { command_rx, input_rx, event_tx, output_tx } = outlets;
         let (connection_tx, connection_rx) = mpsc::channel(64);
         let (folder_tx, folder_rx) = mpsc::channel(64);
         let (process_tx, process_rx) = mpsc::channel(8);
@@ -149,6 +149,7 @@ impl Live {
         let outcome = actor
             .drive(Receivers {
                 command: command_rx,
+                input: input_rx,
                 connection: connection_rx,
                 folder: folder_rx,
                 process: process_rx,
@@ -205,6 +206,7 @@ impl Live {
 /// Where the loop hears from its tasks and its holder.
 struct Receivers {
     command: mpsc::Receiver<Command>,
+    input: mpsc::Receiver<ProcessInput>,
     connection: mpsc::Receiver<connection::News>,
     folder: mpsc::Receiver<(usize, folder::News)>,
     process: mpsc::Receiver<process::News>,
@@ -259,6 +261,7 @@ impl Actor {
         let mut renew = tokio::time::interval(Duration::from_secs(journal::RENEW_SECONDS));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pending = None;
         loop {
             self.write_state();
             if let Some(ending) = self.ending.take() {
@@ -267,6 +270,10 @@ impl Actor {
             let news = tokio::select! {
                 biased;
                 command = receivers.command.recv() => News::Command(command),
+                fed = feed(&mut receivers.input, &mut pending, self.input_tx.as_ref()) => {
+                    pending = fed;
+                    continue;
+                }
                 Some(event) = lease.next() => News::Lease(event),
                 Some(news) = receivers.connection.recv() => News::Connection(news),
                 Some(news) = receivers.process.recv() => News::Process(news),
@@ -293,12 +300,6 @@ impl Actor {
             News::Events(event) => self.events_news(event).await,
             News::Original(event) => self.original_news(event).await,
             News::Lease(event) => self.lease_news(event).await,
-            News::Command(Some(Command::Process(input))) => {
-                // Keys for a command that is not there yet, or no more, go nowhere.
-                if let Some(input_tx) = &self.input_tx {
-                    let _ = input_tx.send(input).await;
-                }
-            }
             News::Command(Some(Command::ApproveDeletions(index))) => {
                 if let Some(folder_tx) = self.folder_txs.get(index) {
                     let _ = folder_tx.send(folder::Command::ApproveDeletions).await;
@@ -582,6 +583,29 @@ impl Actor {
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
     }
+}
+
+/// Takes the next input for the command, or hands the one taken before to the attachment once that has room. Returns
+/// what is still to be handed over. Input for a command that is not there yet, or no more, goes nowhere.
+async fn feed(
+    input_rx: &mut mpsc::Receiver<ProcessInput>,
+    pending: &mut Option<ProcessInput>,
+    input_tx: Option<&mpsc::Sender<ProcessInput>>,
+) -> Option<ProcessInput> {
+    if pending.is_none() {
+        match input_rx.recv().await {
+            Some(input) => return Some(input),
+            None => return std::future::pending().await,
+        }
+    }
+    let room = match input_tx {
+        Some(input_tx) => input_tx.reserve().await.ok(),
+        None => None,
+    };
+    if let (Some(room), Some(input)) = (room, pending.take()) {
+        room.send(input);
+    }
+    None
 }
 
 /// Keeps a list of objects as a watch tells it.

@@ -94,10 +94,16 @@ async fn carry(
         attach.link.open(encode(&request), Priority::Interactive).await.map_err(|error| error.to_string())?;
     let (reader, writer) = channel.split();
     let (mut reader, mut writer) = (MessageReader::new(reader), MessageWriter::new(writer));
-    let mut wants_input = true;
-    loop {
-        tokio::select! {
-            message = reader.next::<ProcessOutput>() => match message.map_err(|error| error.to_string())? {
+    // Apart, so that a command that does not read its input is still heard.
+    let sending = async {
+        while let Some(input) = input_rx.recv().await {
+            writer.send(&input).await.map_err(|error| error.to_string())?;
+        }
+        std::future::pending::<Result<std::convert::Infallible, String>>().await
+    };
+    let receiving = async {
+        loop {
+            match reader.next::<ProcessOutput>().await.map_err(|error| error.to_string())? {
                 Some(ProcessOutput::Exited(status)) => return Ok(Some(status)),
                 Some(output) => {
                     let bytes = match &output {
@@ -110,11 +116,11 @@ async fn carry(
                     let _ = attach.output_tx.send(output).await;
                 }
                 None => return Ok(None),
-            },
-            input = input_rx.recv(), if wants_input => match input {
-                Some(input) => writer.send(&input).await.map_err(|error| error.to_string())?,
-                None => wants_input = false,
-            },
+            }
         }
+    };
+    tokio::select! {
+        ended = receiving => ended,
+        Err(error) = sending => Err(error),
     }
 }

@@ -32,19 +32,25 @@ pub struct Session {
     event_rx: mpsc::Receiver<Event>,
     output_rx: Option<mpsc::Receiver<ProcessOutput>>,
     command_tx: mpsc::Sender<Command>,
+    input_tx: mpsc::Sender<ProcessInput>,
     task: JoinHandle<Result<Ending, SessionError>>,
 }
 
 /// The user's side of the command: keys, sizes and signals.
 #[derive(Debug, Clone)]
 pub struct ProcessHandle {
-    command_tx: mpsc::Sender<Command>,
+    input_tx: mpsc::Sender<ProcessInput>,
 }
 
 impl ProcessHandle {
-    /// Sends input to the command; `false` once the session is over.
+    /// Sends input to the command, waiting while the command does not read; `false` once the session is over.
     pub async fn send(&self, input: ProcessInput) -> bool {
-        self.command_tx.send(Command::Process(input)).await.is_ok()
+        self.input_tx.send(input).await.is_ok()
+    }
+
+    /// Sends input to the command if it can take it now; `false` where it can't, or the session is over.
+    pub fn try_send(&self, input: ProcessInput) -> bool {
+        self.input_tx.try_send(input).is_ok()
     }
 }
 
@@ -61,7 +67,7 @@ impl Session {
 
     /// Returns a handle for the command's input.
     pub fn process(&self) -> ProcessHandle {
-        ProcessHandle { command_tx: self.command_tx.clone() }
+        ProcessHandle { input_tx: self.input_tx.clone() }
     }
 
     /// Says that the deletions for which sync of a folder stopped are wanted.
@@ -76,7 +82,7 @@ impl Session {
 
     /// Waits for the end, after the last event.
     pub async fn ended(self) -> Result<Ending, SessionError> {
-        drop((self.event_rx, self.output_rx, self.command_tx));
+        drop((self.event_rx, self.output_rx, self.command_tx, self.input_tx));
         self.task.await.unwrap_or_else(|error| Err(SessionError::Failed { message: error.to_string() }))
     }
 }
@@ -108,7 +114,8 @@ pub async fn up(
 
     let (event_tx, event_rx) = mpsc::channel(256);
     let (output_tx, output_rx) = mpsc::channel(256);
-    let (command_tx, command_rx) = mpsc::channel(256);
+    let (command_tx, command_rx) = mpsc::channel(16);
+    let (input_tx, input_rx) = mpsc::channel(64);
     let fresh = plan.resumed.is_none();
     let mut journal = match &plan.resumed {
         Some((lease, _)) => Journal::take_over(context, lease).await?,
@@ -131,14 +138,14 @@ pub async fn up(
         }
         let config_map = agent_object(&plan.request.agent, &journal.record);
         let live = Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
-        let outlets = Outlets { command_rx, event_tx: event_tx.clone(), output_tx };
+        let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), output_tx };
         let (ending, to_undo) = live.run(folders, ports, outlets).await;
         if let (Ending::Failed { message, .. }, Some(journal)) = (&ending, to_undo) {
             undo(&context, journal, &event_tx, message).await?;
         }
         Ok(ending)
     });
-    Ok(Session { event_rx, output_rx: Some(output_rx), command_tx, task })
+    Ok(Session { event_rx, output_rx: Some(output_rx), command_tx, input_tx, task })
 }
 
 /// Writes the objects, the record being there already.

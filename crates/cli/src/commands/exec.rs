@@ -2,11 +2,11 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use towline_protocol::{ProcessInput, ProcessSpec};
-use towline_session::exec::Exec;
+use towline_session::exec::{ExecInput, exec};
 
 use super::{Outcome, sessions};
 use crate::args;
-use crate::commands::up::{environment, show};
+use crate::commands::up::{environment, receive, show};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::place;
@@ -21,28 +21,47 @@ pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -
     let size = terminal::size();
     let words = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
     let spec = ProcessSpec { argv: words, environment: environment(size), workdir: None, terminal: size };
-    let mut exec = Exec::start(&context, &held.record, &pod, &spec).await.map_err(Failure::from)?;
+    let (mut output, input) = exec(&context, &held.record, &pod, &spec).await?;
     let _raw = size.map(|_| Raw::enter()).transpose()?;
-    let mut typed = terminal::input();
-    let mut resized = signal(SignalKind::window_change())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut more = true;
-    loop {
-        tokio::select! {
-            output = exec.output() => match output.map_err(Failure::from)? {
+    let showing = async {
+        loop {
+            match output.next().await? {
                 Ok(output) => show(&output)?,
                 Err(status) => return Ok(u8::try_from(status.code()).unwrap_or(exit_code::REFUSED)),
-            },
-            input = typed.recv(), if more => if let Some(bytes) = input { exec.input(&ProcessInput::Input(bytes)).await.map_err(Failure::from)? } else {
-                more = false;
-                exec.input(&ProcessInput::Close).await.map_err(Failure::from)?;
-            },
-            _ = resized.recv() => if let Some(size) = terminal::size() {
-                exec.input(&ProcessInput::Resize(size)).await.map_err(Failure::from)?;
-            },
-            _ = interrupted.recv() => {
-                exec.input(&ProcessInput::Signal(SignalKind::interrupt().as_raw_value())).await.map_err(Failure::from)?;
             }
+        }
+    };
+    tokio::select! {
+        ended = showing => ended,
+        // Only the process says how it ended, also when nothing more can be sent to it.
+        failure = feed(input) => Err(failure),
+    }
+}
+
+/// Sends what is typed, resized and interrupted, for as long as that can be sent.
+async fn feed(mut input: ExecInput) -> Failure {
+    let (mut resized, mut interrupted) =
+        match (signal(SignalKind::window_change()), signal(SignalKind::interrupt())) {
+            (Ok(resized), Ok(interrupted)) => (resized, interrupted),
+            (Err(error), _) | (_, Err(error)) => return error.into(),
+        };
+    let mut typed = Some(terminal::input());
+    loop {
+        let next = tokio::select! {
+            bytes = receive(&mut typed) => if let Some(bytes) = bytes {
+                ProcessInput::Input(bytes)
+            } else {
+                typed = None;
+                ProcessInput::Close
+            },
+            _ = resized.recv() => match terminal::size() {
+                Some(size) => ProcessInput::Resize(size),
+                None => continue,
+            },
+            _ = interrupted.recv() => ProcessInput::Signal(SignalKind::interrupt().as_raw_value()),
+        };
+        if input.send(&next).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::io::Write;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use towline_protocol::{ProcessInput, ProcessOutput, TerminalSize};
 use towline_session::plan::UpPlan;
 use towline_session::translate::{self, Choices};
+use towline_session::up::ProcessHandle;
 use towline_session::{AgentSource, Context, Ending, Event, Session, State, plan, up};
 
 use super::Outcome;
@@ -124,7 +127,9 @@ async fn follow(
     let process = session.process();
     // Without a terminal, input that is not ours to read (a script's) is left alone unless it is piped to us.
     let mut typed = if args.detached { None } else { Some(terminal::input()) };
-    let mut escape = Escape::new();
+    // A command that does not read keeps its input waiting, and nothing else.
+    let mut feeding = JoinSet::new();
+    let (leave_tx, mut leave_rx) = mpsc::channel(1);
     let mut raw = None;
     let mut running = false;
     let mut resized = signal(SignalKind::window_change())?;
@@ -139,6 +144,9 @@ async fn follow(
                     Event::CommandStarted { .. } | Event::State { state: State::Ready } if !running => {
                         ui.event(&event);
                         running = true;
+                        if let Some(typed) = typed.take() {
+                            feeding.spawn(feed(typed, process.clone(), size.is_some(), leave_tx.clone()));
+                        }
                         if size.is_some() {
                             ui.command_has_terminal(true);
                             raw = Some(Raw::enter()?);
@@ -158,46 +166,30 @@ async fn follow(
                 ui.event(&event);
             }
             Some(bytes) = receive(&mut output) => show_or_tell(ui, &bytes)?,
-            input = receive(&mut typed), if running => match input {
-                Some(bytes) if size.is_some() => {
-                    let (send, leaves) = escape.take(&bytes);
-                    process.send(ProcessInput::Input(send)).await;
-                    if leaves {
-                        session.leave().await;
-                    }
-                }
-                Some(bytes) => {
-                    process.send(ProcessInput::Input(bytes)).await;
-                }
-                None => {
-                    typed = None;
-                    process.send(ProcessInput::Close).await;
-                }
-            },
+            Some(()) = leave_rx.recv() => session.leave().await,
             _ = resized.recv() => if let Some(size) = terminal::size() {
-                process.send(ProcessInput::Resize(size)).await;
+                process.try_send(ProcessInput::Resize(size));
             },
             // On a terminal the key reaches the command as it is; the signal is meant for us.
-            _ = interrupted.recv() => if running {
-                process.send(ProcessInput::Signal(SignalKind::interrupt().as_raw_value())).await;
-            } else {
-                session.leave().await;
+            _ = interrupted.recv() => {
+                let signal = ProcessInput::Signal(SignalKind::interrupt().as_raw_value());
+                if !running || !process.try_send(signal) {
+                    session.leave().await;
+                }
             },
             _ = terminated.recv() => session.leave().await,
         }
     }
     drop(raw);
     // What the command wrote last may still be on its way out.
-    while let Some(Ok(bytes)) = output.as_mut().map(tokio::sync::mpsc::Receiver::try_recv) {
+    while let Some(Ok(bytes)) = output.as_mut().map(mpsc::Receiver::try_recv) {
         show_or_tell(ui, &bytes)?;
     }
     let code = match session.ended().await? {
         Ending::CommandExited { code } => u8::try_from(code).unwrap_or(exit_code::REFUSED),
         Ending::Left => exit_code::INTERRUPTED,
         Ending::Lost { .. } => return Ok(exit_code::REFUSED),
-        Ending::Failed { message, code } => {
-            return Err(Failure::new(message).code(u8::try_from(code).unwrap_or(exit_code::REFUSED)));
-        }
+        Ending::Failed { message, code } => return Err(Failure::of_session(message, code)),
         _ => exit_code::REFUSED,
     };
     if !ui.is_json() {
@@ -209,8 +201,30 @@ async fn follow(
     Ok(code)
 }
 
+/// Sends what is typed to the command. On a terminal, `Enter ~ .` leaves.
+async fn feed(
+    mut typed: mpsc::Receiver<Vec<u8>>,
+    process: ProcessHandle,
+    is_terminal: bool,
+    leave_tx: mpsc::Sender<()>,
+) {
+    let mut escape = Escape::new();
+    while let Some(bytes) = typed.recv().await {
+        let (send, leaves) = if is_terminal { escape.take(&bytes) } else { (bytes, false) };
+        if leaves {
+            // The session ends only once.
+            let _ = leave_tx.try_send(());
+            return;
+        }
+        if !process.send(ProcessInput::Input(send)).await {
+            return;
+        }
+    }
+    process.send(ProcessInput::Close).await;
+}
+
 /// Receives from a channel that may not be there.
-async fn receive<T>(receiver: &mut Option<tokio::sync::mpsc::Receiver<T>>) -> Option<T> {
+pub(crate) async fn receive<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.recv().await,
         None => std::future::pending().await,
