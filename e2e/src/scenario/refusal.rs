@@ -79,7 +79,7 @@ pub async fn of_bad_input(adapter: &dyn Adapter) {
     check("no such manifest", missing, 1, &["no/such.yml"]);
 
     let not_found = towline.run(&["up", "--", "no-such-program"]).await;
-    check("a command that is not there", not_found, 127, &["no-such-program"]);
+    check("a command that is not there", not_found, 127, &["no-such-program", "the manifest's command"]);
     before.expect_unchanged(adapter).await;
 
     let taken = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
@@ -91,7 +91,7 @@ pub async fn of_bad_input(adapter: &dyn Adapter) {
 
     project.write("okteto.yml", format!("{good}    image: localhost/no-such-image:dev\n"));
     let no_image = towline.run(&["up"]).await;
-    check("an image that is not there", no_image, 1, &["no-such-image"]);
+    check("an image that is not there", no_image, 1, &["no-such-image", "ImagePull", "the manifest's image"]);
     before.expect_unchanged(adapter).await;
 }
 
