@@ -37,7 +37,7 @@ pub async fn session_of(context: &Context, workload: &str) -> Result<(Value, Hel
             Ok((lease, held))
         }
         Err(error) if error.is_not_found() => Err(SessionError::NotHeld {
-            what: format!("{} {workload}", DEPLOYMENTS.kind),
+            what: Some(format!("{} {workload}", DEPLOYMENTS.kind)),
             namespace: context.namespace.clone(),
         }),
         Err(error) => Err(error.into()),

@@ -63,10 +63,13 @@ pub enum SessionError {
         alive: bool,
     },
     /// Nothing is in dev mode where `down` or `status` looked.
-    #[error("{what} is not in dev mode in namespace {namespace}")]
+    #[error("{} in dev mode in namespace {namespace}", match what {
+        Some(what) => format!("{what} is not"),
+        None => "nothing is".to_owned(),
+    })]
     NotHeld {
-        /// The workload, or `nothing`.
-        what: String,
+        /// The workload, if one was named.
+        what: Option<String>,
         /// Where.
         namespace: String,
     },

@@ -41,7 +41,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
             ui.say(&format!("nothing is in dev mode in namespace {}", context.namespace));
             return Ok(exit_code::OK);
         }
-        let what = args.name.clone().unwrap_or_else(|| "nothing".to_owned());
+        let what = args.name.clone();
         return Err(SessionError::NotHeld { what, namespace: context.namespace.clone() }.into());
     }
     let mut code = exit_code::OK;

@@ -26,7 +26,7 @@ pub(crate) async fn one(context: &Context, name: Option<&str>) -> Result<(Value,
             .code(crate::exit_code::USAGE));
     }
     sessions.pop().ok_or_else(|| {
-        let what = name.map_or_else(|| "nothing".to_owned(), str::to_owned);
+        let what = name.map(str::to_owned);
         SessionError::NotHeld { what, namespace: context.namespace.clone() }.into()
     })
 }

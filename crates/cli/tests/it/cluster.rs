@@ -1,0 +1,123 @@
+//! What is said of an embedded cluster: each test has one of its own.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+use towline_cluster::embedded::{self, EmbeddedOptions};
+use towline_testkit::TestEnv;
+
+use crate::environment;
+
+const MANIFEST: &str = "dev:\n  web:\n    command: [sh]\n    workdir: /app\n    sync:\n      - .:/app\n";
+
+/// A project, and a cluster with one workload. No pod of it runs: its image is not known there.
+async fn with_a_workload() -> TestEnv {
+    let mut env = environment();
+    let agent = env.project().join("agent");
+    env.write("agent", "never started").write("okteto.yml", MANIFEST);
+    env.set("TOWLINE_AGENT", &agent.display().to_string());
+    env.set("TOWLINE_CONTEXT", "embedded");
+    let cluster = embedded::open(EmbeddedOptions {
+        state_dir: env.home(),
+        agent,
+        namespace: None,
+        images: Vec::new(),
+        path_env: String::new(),
+    })
+    .expect("a new folder holds no broken cluster");
+    cluster.apply(&[workload()]).await.expect("it is valid");
+    env
+}
+
+fn workload() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+           "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}},
+                    "template": {"metadata": {"labels": {"app": "web"}},
+                                 "spec": {"containers": [{"name": "main", "image": "unknown:1"}]}}}})
+}
+
+#[tokio::test]
+async fn a_plan_has_a_reason_for_each_change() {
+    let env = with_a_workload().await;
+    let report = env.run(&["up", "--dry-run", "--output", "plain"]);
+    assert!(report.starts_with("exit 0\n"), "{report}");
+    assert!(
+        report.contains("create Lease towline.deployment.web (the record that undoes it all)"),
+        "{report}"
+    );
+    let changes = report.matches("\n  because ").count();
+    assert!(changes > 2 && changes == report.matches("\n  + ").count(), "{report}");
+    assert_snapshot!(env.run(&["status"]), @"
+    exit 0
+    --- stderr
+    nothing is in dev mode in namespace default
+    ");
+}
+
+#[tokio::test]
+async fn nothing_to_end_is_said() {
+    let env = with_a_workload().await;
+    assert_snapshot!(env.run(&["down"]), @"
+    exit 1
+    --- stderr
+    error: nothing is in dev mode in namespace default
+    hint: see who develops on what: towline status
+    ");
+    assert_snapshot!(env.run(&["down", "web", "--output", "json"]), @r#"
+    exit 1
+    --- stdout
+    {"code":1,"detail":null,"hints":["see who develops on what: towline status"],"kind":"error","message":"web is not in dev mode in namespace default","time":"[TIME]","version":1}
+    "#);
+    assert_snapshot!(env.run(&["down", "--all"]), @"
+    exit 0
+    --- stderr
+    nothing is in dev mode in namespace default
+    ");
+    assert_snapshot!(env.run(&["logs"]), @"
+    exit 1
+    --- stderr
+    error: nothing is in dev mode in namespace default
+    hint: see who develops on what: towline status
+    ");
+    assert_snapshot!(env.run(&["exec", "web", "--", "true"]), @"
+    exit 1
+    --- stderr
+    error: web is not in dev mode in namespace default
+    hint: see who develops on what: towline status
+    ");
+}
+
+#[tokio::test]
+async fn a_workload_that_is_not_there_has_a_nearest() {
+    let env = with_a_workload().await;
+    env.write("okteto.yml", &MANIFEST.replace("web:", "wep:"));
+    assert_snapshot!(env.run(&["up"]), @"
+    exit 1
+    --- stderr
+    [TEMP]/project ↔ /app, no .stignore
+    checking wep in namespace default of embedded
+    error: no Deployment wep in namespace default
+    hint: did you mean web? there is: web
+    hint: name it in the manifest: the key below dev, or its selector
+    ");
+    assert_snapshot!(env.run(&["up", "wbe"]), @"
+    exit 1
+    --- stderr
+    error: the manifest has no dev service `wbe`
+    hint: there is: wep
+    ");
+}
+
+#[test]
+fn a_state_folder_that_others_may_enter_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut env = environment();
+    env.set("TOWLINE_CONTEXT", "embedded");
+    std::fs::set_permissions(env.home(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert_snapshot!(env.run(&["status"]), @"
+    exit 1
+    --- stderr
+    error: the state folder [TEMP]/home can't be used: others may enter it
+    hint: choose another with TOWLINE_HOME
+    hint: chmod 700 [TEMP]/home
+    ");
+}
