@@ -92,7 +92,7 @@ pub async fn resumed(adapter: &dyn Adapter) {
     let towline = Towline::new(adapter, &project);
 
     let first = towline
-        .run(&["up", "--", "sh", "-c", "echo from the pod >made.txt; sleep 1; exit 23"])
+        .run(&["up", "--", "sh", "-c", "echo from the pod >made.txt; exit 23"])
         .await
         .expect(23);
     assert!(first.log.of_kind("commandExited").any(|event| event["code"] == 23), "{}", first.log);
@@ -132,6 +132,10 @@ async fn commands(towline: &Towline) {
     let echo =
         towline.run_with_input(&["exec", "--", "sh", "-c", "cat; exit 7"], b"one\ntwo\n").await.expect(7);
     assert_eq!(echo.stdout, "one\ntwo\n");
+    // More than all buffers on the way hold: input and output must not wait for each other.
+    let large = "0123456789abcde\n".repeat(256 * 1024);
+    let echo = towline.run_with_input(&["exec", "--", "cat"], large.as_bytes()).await.expect(0);
+    assert!(echo.stdout == large, "{} of {} bytes came back", echo.stdout.len(), large.len());
     let seen = towline.run(&["exec", "--", "sh", "-c", "echo \"$GREETING, $TOKEN\"; pwd"]).await.expect(0);
     let lines: Vec<_> = seen.stdout.lines().collect();
     assert_eq!(lines[0], "good morning, not-for-everyone");
