@@ -91,10 +91,8 @@ pub async fn resumed(adapter: &dyn Adapter) {
     let (project, local) = app.project(adapter, "").await;
     let towline = Towline::new(adapter, &project);
 
-    let first = towline
-        .run(&["up", "--", "sh", "-c", "echo from the pod >made.txt; exit 23"])
-        .await
-        .expect(23);
+    let first =
+        towline.run(&["up", "--", "sh", "-c", "echo from the pod >made.txt; exit 23"]).await.expect(23);
     assert!(first.log.of_kind("commandExited").any(|event| event["code"] == 23), "{}", first.log);
     project.write("index.html", "written while nobody was there\n");
 
