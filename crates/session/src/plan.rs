@@ -19,6 +19,8 @@ use crate::pod::text;
 use crate::request::{UpRequest, Workload};
 use crate::rights;
 
+/// Looks at a workload that changes while it is looked at.
+const ATTEMPTS: usize = 20;
 /// Set on a namespace, as label or annotation, by those who don't want dev mode there.
 const NOT_ALLOWED: &str = "dev.okteto.com/not-allowed";
 /// Namespaces of a cluster's own parts.
@@ -75,7 +77,18 @@ impl UpPlan {
 }
 
 /// Reads, checks and asks the server; writes nothing.
-pub async fn plan(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
+pub async fn plan(context: &Context, request: UpRequest) -> Result<UpPlan, SessionError> {
+    for _ in 1..ATTEMPTS {
+        match plan_once(context, request.clone()).await {
+            // Its status, or someone who was faster: a new look says which.
+            Err(SessionError::Cluster(ClusterError::Conflict { .. })) => {}
+            planned => return planned,
+        }
+    }
+    plan_once(context, request).await
+}
+
+async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
     let mut notes = Vec::new();
     namespace_allows(context).await?;
     rights_suffice(context, &mut notes).await?;

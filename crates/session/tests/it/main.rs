@@ -1,0 +1,4 @@
+//! Sessions against the embedded cluster, which fails where a test wants it to.
+
+mod plan;
+mod world;
