@@ -80,6 +80,19 @@ pub(crate) fn compile(lines: &[String]) -> Result<Rules, LoadError> {
     Ok(Rules::new(rules.compiled))
 }
 
+/// Compiles the rules of two sets anew, in order; each keeps the place that it comes from.
+pub(crate) fn joined(first: &Rules, second: &Rules) -> Result<Rules, LoadError> {
+    let mut rules = Collector::default();
+    let mut length = 0_usize;
+    for line in [first, second].into_iter().flat_map(Rules::portable_lines) {
+        let at = |fault| LoadError::Line { file: line.file.clone(), line: line.number, fault };
+        length = length.saturating_add(line.text.len());
+        check_lengths(&line.text, length).map_err(at)?;
+        rules.push(line.clone(), false).map_err(at)?;
+    }
+    Ok(Rules::new(rules.compiled))
+}
+
 /// Rules so far, and what they cost.
 #[derive(Default)]
 struct Collector {
@@ -329,6 +342,34 @@ mod tests {
         };
         let error = load(".stignore", &mut read, LoadOptions::default()).unwrap_err();
         assert!(error.to_string().ends_with("more than 256 included files"), "{error}");
+    }
+
+    #[test]
+    fn joined_sets_decide_in_order_and_know_their_places() {
+        let rules = |file: &str, text: &str, platform| {
+            let options = LoadOptions { platform, ..LoadOptions::default() };
+            load(file, &mut |_: &str| Ok(text.to_owned()), options).unwrap()
+        };
+        let first = rules(".stignore", "// ours\n!keep.log\nB", Platform::MacOs);
+        let second = rules(".okteto/.stignore", "*.log\nB\n", Platform::Unix);
+        let both = first.followed_by(&second).unwrap();
+        assert_eq!(both.lines(), [first.lines(), second.lines()].concat());
+        assert_eq!(both.hash(), Rules::from_lines(&both.lines()).unwrap().hash());
+        for (path, ignored, place) in [
+            ("keep.log", false, Some((".stignore", 2))),
+            ("x.log", true, Some((".okteto/.stignore", 1))),
+            ("b", true, Some((".stignore", 3))),
+            ("a", false, None),
+        ] {
+            let decision = both.decide(path);
+            let found = decision.rule.map(|rule| (rule.file, rule.line));
+            assert_eq!((decision.ignored, found), (ignored, place), "{path}");
+        }
+
+        let half: Vec<String> = (0..6_000).map(|number| format!("{number}*?")).collect();
+        let half = rules("a", &half.join("\n"), Platform::Unix);
+        let error = half.followed_by(&half).unwrap_err();
+        assert!(error.to_string().contains("parts of patterns"), "{error}");
     }
 
     #[test]

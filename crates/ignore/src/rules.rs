@@ -73,6 +73,13 @@ impl Rules {
         load::compile(lines)
     }
 
+    /// Returns the rules of both, those of `self` first: the first that matches decides. Each keeps its place.
+    ///
+    /// An error if both together are more than one set may be.
+    pub fn followed_by(&self, next: &Self) -> Result<Self, LoadError> {
+        load::joined(self, next)
+    }
+
     pub(crate) fn new(compiled: Vec<(Rule, Test)>) -> Self {
         let mut rules = Vec::with_capacity(compiled.len());
         let (mut exact, mut folded) = (Index::default(), Index::default());
@@ -89,7 +96,15 @@ impl Rules {
     /// the platform's folding of case written out, in Unicode's composed form. [`from_lines`](Self::from_lines) makes rules of
     /// them that decide alike.
     pub fn lines(&self) -> Vec<String> {
-        self.inner.rules.iter().map(|rule| crate::pattern::nfc(&rule.portable_text())).collect()
+        self.portable_lines().map(|line| line.text).collect()
+    }
+
+    /// Returns the lines as [`lines`](Self::lines) does, with the places that they come from.
+    pub(crate) fn portable_lines(&self) -> impl Iterator<Item = Line> {
+        self.inner.rules.iter().map(|rule| {
+            let text = crate::pattern::nfc(&rule.portable_text());
+            Line { text, ..rule.line.clone() }
+        })
     }
 
     /// Returns the pattern lines with the places that they come from.
