@@ -16,7 +16,7 @@ use std::{
 use crate::problem::Span;
 
 pub(crate) use self::forward::{reject_repeated_ports, service_forward};
-pub(crate) use self::reading::{DEV_FIELDS, is_name, read};
+pub(crate) use self::reading::{DEV_FIELDS, is_name, not_acted_on, read};
 
 /// One entry of the `dev` section: what to run in place of a workload's container, and how.
 ///
@@ -108,10 +108,19 @@ impl Dev {
     }
 }
 
-/// Returns the manifest's names of the fields of `dev` that this version reads but does not act on.
+/// Returns the manifest's names of the fields of `dev` that this version reads but does not act on, where they ask
+/// for something else than what happens.
 pub fn unsupported(dev: &Dev) -> Vec<&'static str> {
     let claim_wanted = dev.persistent_volume.as_ref().is_some_and(|volume| volume.enabled);
+    let by_labels = |forward: &Forward| matches!(forward.target, ForwardTarget::Labels(_));
     [
+        ("sync.compression", dev.sync.compression == Some(false)),
+        ("sync.verbose", dev.sync.verbose),
+        ("sync.rescanInterval", dev.sync.rescan_interval != Sync::default().rescan_interval),
+        ("forward.labels", dev.forward.iter().any(by_labels)),
+        ("lifecycle.postStart.command", dev.lifecycle.post_start.command.is_some()),
+        ("lifecycle.preStop.command", dev.lifecycle.pre_stop.command.is_some()),
+        ("timeout.default", dev.timeout.default != Timeout::default().default),
         ("initContainer", dev.init_container.is_some()),
         ("volumes", !dev.volumes.is_empty()),
         ("externalVolumes", !dev.external_volumes.is_empty()),
@@ -155,18 +164,19 @@ impl PullPolicy {
 pub struct Sync {
     /// The folders, in order; empty only in [`Dev::services`].
     pub folders: Vec<SyncFolder>,
-    /// Whether the author asked for compression; the transport decides by the link's speed.
-    pub compression: bool,
-    /// Whether the author asked for a detailed log.
+    /// Whether the author asked for compression, or for none. The transport compresses where it pays: `false` is read,
+    /// not acted on.
+    pub compression: Option<bool>,
+    /// Whether the author asked for a detailed log: read, not acted on.
     pub verbose: bool,
-    /// How often everything is looked at again.
+    /// How often everything is looked at again: read, not acted on.
     pub rescan_interval: Duration,
 }
 
 impl Default for Sync {
     fn default() -> Self {
         let rescan_interval = Duration::from_mins(5);
-        Self { folders: Vec::new(), compression: false, verbose: false, rescan_interval }
+        Self { folders: Vec::new(), compression: None, verbose: false, rescan_interval }
     }
 }
 
@@ -214,7 +224,7 @@ pub enum ForwardTarget {
     Container,
     /// A Service, by name.
     Service(String),
-    /// The Service that has these labels.
+    /// The Service that has these labels: read, not acted on.
     Labels(BTreeMap<String, String>),
 }
 
@@ -293,7 +303,7 @@ pub struct Lifecycle {
 pub struct Hook {
     /// Whether the hook stays.
     pub enabled: bool,
-    /// What it runs instead of the workload's own.
+    /// What it runs instead of the workload's own: read, not acted on.
     pub command: Option<Vec<String>>,
 }
 
@@ -324,7 +334,7 @@ pub struct Metadata {
 /// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// For each step of the way in.
+    /// For each step of the way in: read, not acted on.
     pub default: Duration,
     /// For the pod to be there.
     pub resources: Duration,

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use indexmap::IndexMap;
 
 use crate::{
-    dev::{self, DEV_FIELDS, Dev, Forward},
+    dev::{self, DEV_FIELDS, Dev, Forward, ForwardTarget},
     disk::Disk,
     expand::Lookup,
     node::Node,
@@ -172,7 +172,11 @@ fn manifest(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Manifest> {
     let name = fields.get("name").and_then(|at| reader.expanded(at));
     let mut global = Vec::new();
     for at in fields.get("forward").map(|at| reader.list(at)).unwrap_or_default() {
-        global.extend(dev::service_forward(reader, &at));
+        let forward = dev::service_forward(reader, &at);
+        if let Some(Forward { target: ForwardTarget::Labels(_), .. }) = &forward {
+            reader.warn(&at, dev::not_acted_on(&["labels"]), None);
+        }
+        global.extend(forward);
     }
     let dev = dev_section(reader, &fields);
     let shared = global.iter().map(|forward| (forward.local, forward.path.as_str(), forward.span));

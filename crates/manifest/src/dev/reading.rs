@@ -107,13 +107,17 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, key_span: Span,
         reject_foreign_folders(reader, &dev);
         let names = unsupported(&dev);
         if !names.is_empty() {
-            let list: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            let verb = if list.len() == 1 { "is" } else { "are" };
-            let message = format!("{} {verb} read but not acted on yet", list.join(", "));
-            reader.report(Severity::Warning, &at.path, key_span, message, None);
+            reader.report(Severity::Warning, &at.path, key_span, not_acted_on(&names), None);
         }
     }
     dev
+}
+
+/// Says that fields are without effect.
+pub(crate) fn not_acted_on(names: &[&str]) -> String {
+    let list: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let verb = if list.len() == 1 { "is" } else { "are" };
+    format!("{} {verb} read but not acted on yet", list.join(", "))
 }
 
 fn bare(name: &str, span: Span) -> Dev {

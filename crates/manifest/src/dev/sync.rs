@@ -19,7 +19,7 @@ pub(super) fn sync(reader: &mut Reader<'_>, at: Option<&At<'_>>) -> Sync {
     let mut sync = Sync::default();
     let Some(at) = at else { return sync };
     if !at.is_mapping() {
-        sync.compression = true;
+        sync.compression = Some(true);
         sync.folders = folder_list(reader, at);
         return sync;
     }
@@ -28,7 +28,7 @@ pub(super) fn sync(reader: &mut Reader<'_>, at: Option<&At<'_>>) -> Sync {
     if let Some(at) = fields.get("folders") {
         sync.folders = folder_list(reader, at);
     }
-    sync.compression = fields.get("compression").and_then(|at| reader.boolean(at)).unwrap_or(false);
+    sync.compression = fields.get("compression").and_then(|at| reader.boolean(at));
     sync.verbose = fields.get("verbose").and_then(|at| reader.boolean(at)).unwrap_or(false);
     if let Some(at) = fields.get("rescanInterval") {
         let seconds = reader.integer(at, 1, 86_400).and_then(|seconds| u64::try_from(seconds).ok());

@@ -82,7 +82,11 @@ fn what_both_accept_means_the_same() {
             .collect();
         assert_eq!(serde_json::json!(folders), row["sync"], "{file}: sync");
         assert_eq!(serde_json::json!(dev.sync.rescan_interval.as_secs()), row["rescan"], "{file}: rescan");
-        assert_eq!(serde_json::json!(dev.sync.compression), row["compression"], "{file}: compression");
+        assert_eq!(
+            serde_json::json!(dev.sync.compression.unwrap_or(false)),
+            row["compression"],
+            "{file}: compression"
+        );
         assert_eq!(serde_json::json!(dev.sync.verbose), row["verbose"], "{file}: verbose");
         assert_eq!(serde_json::json!(dev.command), row["command"], "{file}: command");
         let environment: BTreeMap<_, _> =

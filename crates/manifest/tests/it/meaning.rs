@@ -216,15 +216,17 @@ fn probes_and_hooks_have_a_short_form() {
 #[test]
 fn what_is_not_acted_on_is_named_once() {
     let parsed = read(
-        "dev:\n  api:\n    sync: ['.:/app']\n    mode: hybrid\n    remote: 22000\n    autocreate: true\n    \
+        "dev:\n  api:\n    sync: {folders: ['.:/app'], compression: false, verbose: true, rescanInterval: 60}\n    mode: hybrid\n    remote: 22000\n    autocreate: true\n    \
          sshServerPort: 3333\n    volumes: [/cache]\n    externalVolumes: ['pvc:sub:/d']\n    \
          persistentVolume: {size: 10Gi}\n    secrets: ['secret.txt:/etc/s:400']\n    \
-         initContainer: {image: x}\n    services: [{name: worker, sync: ['.:/app'], replicas: 2}]\n",
+         forward: [{localPort: 1, remotePort: 2, labels: {a: b}}]\n    timeout: 2m\n    \
+         lifecycle: {postStart: {command: a}, preStop: {command: b}}\n    initContainer: {image: x}\n    services: [{name: worker, sync: ['.:/app'], replicas: 2}]\n",
     );
     assert_eq!(
         lines(&parsed),
-        "okteto.yml:2:3: warning: `initContainer`, `volumes`, `externalVolumes`, `persistentVolume`, `secrets`, \
-         `mode`, `remote`, `sshServerPort`, `autocreate`, `services` are read but not acted on yet (dev.api)\n"
+        "okteto.yml:2:3: warning: `sync.compression`, `sync.verbose`, `sync.rescanInterval`, `forward.labels`, \
+         `lifecycle.postStart.command`, `lifecycle.preStop.command`, `timeout.default`, `initContainer`, `volumes`, `externalVolumes`, \
+         `persistentVolume`, `secrets`, `mode`, `remote`, `sshServerPort`, `autocreate`, `services` are read but not acted on yet (dev.api)\n"
     );
     let manifest = parsed.manifest.unwrap();
     let dev = &manifest.dev["api"];
@@ -233,6 +235,28 @@ fn what_is_not_acted_on_is_named_once() {
     assert_eq!(dev.external_volumes[0].sub_path.as_deref(), Some("sub"));
     assert_eq!(dev.services[0].replicas, Some(2));
     assert_eq!(dev.services[0].workload, "worker");
+}
+
+#[test]
+fn what_happens_anyway_needs_no_warning() {
+    for fields in [
+        "{sync: {folders: ['.:/app'], compression: true, verbose: false, rescanInterval: 300}}",
+        "{timeout: {default: 1m, resources: 5m}}",
+        "{lifecycle: {postStart: true}, interface: 127.0.0.2, persistentVolume: {enabled: false}}",
+        "{mode: sync, autocreate: false, forward: ['1:db:2'], reverse: ['3:4'], volumes: []}",
+    ] {
+        let parsed = read(&format!("dev:\n  api: {fields}\n"));
+        assert_eq!(lines(&parsed), "", "{fields}");
+    }
+}
+
+#[test]
+fn a_forward_of_the_whole_manifest_by_labels_is_named() {
+    let parsed = read("forward: [{localPort: 1, remotePort: 2, labels: {a: b}}]\ndev:\n  api: {}\n");
+    assert_eq!(
+        lines(&parsed),
+        "okteto.yml:1:11: warning: `labels` is read but not acted on yet (forward[0])\n"
+    );
 }
 
 #[test]
