@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ const READ_LIMIT: Duration = Duration::from_secs(15);
 const WRITE_LIMIT: Duration = Duration::from_secs(65);
 /// No attempt begins later than this after the first.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same for a server that has never answered and can't be connected to: most likely it is not there, or its address
+/// is wrong, and the user waits.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 /// The most bytes of an answer: a page of the largest objects.
 const MAX_DOCUMENT: usize = 256 * 1024 * 1024;
 /// The most bytes that are read of a refusal.
@@ -152,6 +156,8 @@ pub(super) struct Transport {
     config: Option<Config>,
     /// The client and how often it was made.
     current: RwLock<(Client, u64)>,
+    /// Whether the server has ever answered.
+    answered: AtomicBool,
     /// One credential plugin at a time: it may ask the user.
     renewals: Semaphore,
 }
@@ -165,7 +171,8 @@ impl fmt::Debug for Transport {
 impl Transport {
     /// Sends through `client`; `config` makes a new one when the credentials are refused.
     pub(super) fn new(client: Client, target: Target, config: Option<Config>) -> Self {
-        Self { target, config, current: RwLock::new((client, 0)), renewals: Semaphore::new(1) }
+        let (current, answered) = (RwLock::new((client, 0)), AtomicBool::new(false));
+        Self { target, config, current, answered, renewals: Semaphore::new(1) }
     }
 
     /// Says where this leads.
@@ -178,7 +185,7 @@ impl Transport {
         let mut patience = Patience::new();
         loop {
             let (client, made) = self.current();
-            match value(&client, call).await {
+            match self.heard(value(&client, call).await) {
                 Ok(value) => return Ok(value),
                 Err(failure) => self.bear(&mut patience, call, failure, made).await?,
             }
@@ -202,7 +209,7 @@ impl Transport {
         let mut patience = Patience::new();
         loop {
             let (client, made) = self.current();
-            match open(&client, call).await {
+            match self.heard(open(&client, call).await) {
                 Ok(body) => return Ok(body),
                 Err(failure) => self.bear(&mut patience, call, failure, made).await?,
             }
@@ -235,6 +242,14 @@ impl Transport {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Remembers that the server answered, if it did.
+    fn heard<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        if matches!(outcome, Ok(_) | Err(Failure::Refused(_))) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
     /// Waits until the request may be sent again, or gives the failure back as the port's error.
     async fn bear(
         &self,
@@ -250,7 +265,9 @@ impl Transport {
             }
         }
         let pause = patience.pauses.next_pause().max(failure.asked_to_wait().unwrap_or_default());
-        if !failure.may_repeat(call.effect) || patience.since.elapsed() + pause > PATIENCE {
+        let unknown = matches!(failure, Failure::NotSent { .. }) && !self.answered.load(Ordering::Relaxed);
+        let limit = if unknown { FIRST_PATIENCE } else { PATIENCE };
+        if !failure.may_repeat(call.effect) || patience.since.elapsed() + pause > limit {
             return Err(failure.into_error(call, &self.target.server));
         }
         sleep(pause).await;

@@ -139,15 +139,21 @@ async fn a_write_waits_for_a_server_that_is_not_there_yet() {
     let cluster = connect_to(write_kubeconfig(&folder, address.port(), "{}")).await;
     let (object, change, options) = (object(), change(), WriteOptions::default());
     let write = cluster.patch(&object, &change, &options);
-    let starts = async {
-        sleep(Duration::from_secs(3)).await;
+    let starts = |after| async move {
+        sleep(after).await;
         Server::on(TcpListener::bind(address).await.unwrap(), |_, _| {
             Reply::Json(200, json!({ "kind": "ConfigMap" }))
         })
     };
-    let (written, server) = tokio::join!(write, starts);
+    let (written, server) = tokio::join!(write, starts(Duration::from_secs(1)));
     assert!(written.is_ok(), "{written:?}");
     assert_eq!(server.seen().len(), 1);
+    drop(server);
+
+    // A server that has answered once is waited for longer: it is likely to come back.
+    let write = cluster.patch(&object, &change, &options);
+    let (written, server) = tokio::join!(write, starts(Duration::from_secs(5)));
+    assert!(written.is_ok(), "{written:?}");
     drop(server);
 
     let since = Instant::now();
@@ -156,7 +162,31 @@ async fn a_write_waits_for_a_server_that_is_not_there_yet() {
         matches!(&never, ClusterError::Unreachable { message, .. } if message.contains("refused")),
         "{never:?}"
     );
-    assert!(since.elapsed() <= Duration::from_secs(20));
+    assert!(since.elapsed() > Duration::from_secs(10) && since.elapsed() <= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_never_there_is_told_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    pace();
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = connect_to(write_kubeconfig(&folder, port, "{}")).await;
+    for reads in [true, false] {
+        let since = Instant::now();
+        let error = if reads {
+            cluster.get(&object()).await.unwrap_err()
+        } else {
+            cluster.patch(&object(), &change(), &WriteOptions::default()).await.unwrap_err()
+        };
+        assert!(
+            matches!(&error, ClusterError::Unreachable { message, .. } if message.contains("refused")),
+            "{error:?}"
+        );
+        assert!(since.elapsed() > Duration::from_secs(1), "tried again: {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
