@@ -129,7 +129,7 @@ impl From<SessionError> for Failure {
             SessionError::Record { .. } => failure.hint("use the version of towline that wrote it"),
             SessionError::Plan(_)
             | SessionError::Listen { .. }
-            | SessionError::Ignore(_)
+            | SessionError::Ignore { .. }
             | SessionError::Local { .. }
             | SessionError::Failed { .. } => failure,
         }

@@ -102,6 +102,15 @@ impl Project {
     }
 }
 
+/// Says how many ignore rules are in force, and of which files.
+pub(crate) fn ignore_words(rules: usize, files: &[PathBuf]) -> String {
+    if files.is_empty() {
+        return "no .stignore".to_owned();
+    }
+    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    format!("{rules} ignore {} of {}", if rules == 1 { "rule" } else { "rules" }, files.join(", then "))
+}
+
 fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
     let here =
         std::env::current_dir().map_err(|error| Failure::new(format!("no current folder: {error}")))?;

@@ -37,7 +37,8 @@ pub fn resolve_local(manifest: &Path, local: &str) -> PathBuf {
     normalized(&base.join(path))
 }
 
-/// Returns where the ignore rules of a sync folder may stand; the first that exists wins.
+/// Returns where the ignore rules of a sync folder may stand, in the order in which they count: of those that exist,
+/// the first whose pattern matches a path decides about it.
 pub fn stignore_places(manifest: &Path, sync_root: &Path) -> Vec<PathBuf> {
     let mut places = vec![sync_root.join(".stignore")];
     let folder = manifest_folder(manifest);

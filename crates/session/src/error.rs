@@ -107,8 +107,13 @@ pub enum SessionError {
         source: std::io::Error,
     },
     /// An ignore file can't be read: sync of the folder never goes on without it.
-    #[error("{0}")]
-    Ignore(#[from] towline_ignore::LoadError),
+    #[error("in {}: {source}", folder.display())]
+    Ignore {
+        /// The folder that the files named in the error count from.
+        folder: PathBuf,
+        /// Which file and line, and what is wrong with it.
+        source: towline_ignore::LoadError,
+    },
     /// Files of the session on this machine.
     #[error("{what} {}: {source}", path.display())]
     Local {

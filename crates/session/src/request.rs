@@ -49,10 +49,10 @@ pub struct Folder {
     pub local: PathBuf,
     /// In the container; absolute.
     pub remote: String,
-    /// The flattened lines of the ignore file in force.
+    /// The flattened lines of the ignore files in force, the first that matches decides.
     pub ignore: Vec<String>,
-    /// Where they come from; `None` when there is no ignore file.
-    pub ignore_file: Option<PathBuf>,
+    /// Where they come from, in their order; empty when there is no ignore file.
+    pub ignore_files: Vec<PathBuf>,
 }
 
 /// A port of this machine that leads into the cluster.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use towline_ignore::{LoadOptions, Rules};
+use towline_ignore::{IGNORE_FILE, LoadOptions, Rules};
 use towline_manifest::{
     Dev, Forward as ManifestForward, ForwardTarget, Manifest, Resources, SecurityContext,
 };
@@ -41,9 +41,9 @@ pub fn request(
         .folders
         .iter()
         .map(|folder| {
-            let (rules, ignore_file) = ignore_rules(manifest_path, &folder.local)?;
+            let (rules, ignore_files) = ignore_rules(manifest_path, &folder.local)?;
             let (local, remote) = (folder.local.clone(), folder.remote.clone());
-            Ok(Folder { local, remote, ignore: rules.lines(), ignore_file })
+            Ok(Folder { local, remote, ignore: rules.lines(), ignore_files })
         })
         .collect::<Result<Vec<_>, SessionError>>()?;
     let workload = if dev.selector.is_empty() {
@@ -69,20 +69,24 @@ pub fn request(
     })
 }
 
-/// Loads the ignore rules of a synced folder and says which file they come from. A file that can't be understood
-/// stops everything: without its rules, what it protects would be synced.
-pub fn ignore_rules(manifest_path: &Path, root: &Path) -> Result<(Rules, Option<PathBuf>), SessionError> {
-    let places = towline_manifest::stignore_places(manifest_path, root);
-    let Some(file) = places.into_iter().find(|place| place.symlink_metadata().is_ok()) else {
-        return Ok((Rules::empty(), None));
-    };
-    let base = file.parent().unwrap_or(root).to_owned();
-    let mut read = |name: &str| -> io::Result<String> {
-        let bytes = fs::read(base.join(name))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let rules = towline_ignore::load(".stignore", &mut read, LoadOptions::default())?;
-    Ok((rules, Some(file)))
+/// Loads the ignore rules of a synced folder and says which files they come from: the rules of the sync root's own
+/// `.stignore`, then those of the one beside a manifest in `.okteto`. Includes count from the file that names them. A
+/// file that can't be understood stops everything: without its rules, what it protects would be synced.
+pub fn ignore_rules(manifest_path: &Path, root: &Path) -> Result<(Rules, Vec<PathBuf>), SessionError> {
+    let mut files = towline_manifest::stignore_places(manifest_path, root);
+    files.retain(|place| place.symlink_metadata().is_ok());
+    let mut rules = Rules::empty();
+    for file in &files {
+        let base = file.parent().unwrap_or(root);
+        let failed = |source| SessionError::Ignore { folder: base.to_owned(), source };
+        let mut read = |name: &str| -> io::Result<String> {
+            let bytes = fs::read(base.join(name))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let more = towline_ignore::load(IGNORE_FILE, &mut read, LoadOptions::default()).map_err(failed)?;
+        rules = rules.followed_by(&more).map_err(failed)?;
+    }
+    Ok((rules, files))
 }
 
 fn plan(dev: &Dev) -> DevPlan {
@@ -167,4 +171,41 @@ fn forward(forward: &ManifestForward) -> Option<Forward> {
         ForwardTarget::Labels(_) => return None,
     };
     Some(Forward { local: forward.local, host, port: forward.remote })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ignore_files_are_in_force_the_roots_first() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
+        fs::create_dir(root.join(".okteto")).unwrap();
+        let write = |file: &str, text: &str| fs::write(root.join(file), text).unwrap();
+        let (top, dotted) = (root.join(".stignore"), root.join(".okteto/.stignore"));
+        let manifest = root.join(".okteto/okteto.yml");
+        let rules = || ignore_rules(&manifest, root).unwrap();
+
+        assert_eq!(rules().1, [""; 0].map(PathBuf::from));
+        write(".okteto/.stignore", "#include shared\n*.log\n");
+        write(".okteto/shared", "cache\n");
+        assert_eq!(
+            (rules().0.lines(), rules().1),
+            (vec!["cache".into(), "*.log".into()], vec![dotted.clone()])
+        );
+        write(".stignore", "#include shared\n!keep.log\n");
+        write("shared", "target\n");
+        let (both, files) = rules();
+        assert_eq!(files, [top, dotted]);
+        assert_eq!(both.lines(), ["target", "!keep.log", "cache", "*.log"]);
+        for (path, ignored) in [("keep.log", false), ("a.log", true), ("target", true), ("cache", true)] {
+            assert_eq!(both.decide(path).ignored, ignored, "{path}");
+        }
+        assert_eq!(ignore_rules(&root.join("okteto.yml"), root).unwrap().1.len(), 1, "not in the dot folder");
+
+        write(".okteto/.stignore", "[");
+        let error = ignore_rules(&manifest, root).unwrap_err().to_string();
+        assert!(error.contains(".okteto: .stignore:1: "), "{error}");
+    }
 }

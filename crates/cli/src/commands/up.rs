@@ -19,7 +19,7 @@ use crate::diagnose::Failure;
 use crate::env_vars;
 use crate::exit_code;
 use crate::place;
-use crate::project::Project;
+use crate::project::{Project, ignore_words};
 use crate::terminal::{self, Escape, Raw};
 use crate::trust;
 use crate::ui::{self, Ui};
@@ -54,17 +54,8 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     let choices = Choices { command, process_environment: environment(size), agent, takeover: args.takeover };
     let request = translate::request(manifest, dev, &project.path, choices)?;
     for folder in &request.folders {
-        if let Some(file) = &folder.ignore_file {
-            ui.say(&format!(
-                "{} ↔ {}, {} ignore rules of {}",
-                folder.local.display(),
-                folder.remote,
-                folder.ignore.len(),
-                file.display()
-            ));
-        } else {
-            ui.say(&format!("{} ↔ {}, no .stignore", folder.local.display(), folder.remote));
-        }
+        let ignore = ignore_words(folder.ignore.len(), &folder.ignore_files);
+        ui.say(&format!("{} ↔ {}, {ignore}", folder.local.display(), folder.remote));
     }
     let target = context.cluster.target();
     ui.phase(&format!("checking {} in namespace {} of {}", dev.workload, context.namespace, target.context));

@@ -7,7 +7,7 @@ use super::Outcome;
 use crate::args::Global;
 use crate::diagnose::Failure;
 use crate::exit_code;
-use crate::project::Project;
+use crate::project::{Project, ignore_words};
 use crate::ui::Ui;
 
 /// Checks the manifest and its ignore files, all at once, and says which files are used.
@@ -23,13 +23,18 @@ pub(crate) fn run(ui: &mut Ui, global: &Global) -> Outcome {
             }
             let local = folder.local.display().to_string();
             match ignore_rules(&project.path, &folder.local) {
-                Ok((rules, file)) => {
-                    let file = file.map(|file| file.display().to_string());
-                    folders.push((dev.name.clone(), local, folder.remote.clone(), file, rules.lines().len()));
+                Ok((rules, files)) => {
+                    folders.push((
+                        dev.name.clone(),
+                        local,
+                        folder.remote.clone(),
+                        files,
+                        rules.lines().len(),
+                    ));
                 }
                 Err(error) => {
                     broken = true;
-                    ui.failure(&Failure::new(format!("{local}: {error}")));
+                    ui.failure(&Failure::from(error));
                 }
             }
         }
@@ -38,20 +43,16 @@ pub(crate) fn run(ui: &mut Ui, global: &Global) -> Outcome {
     if ui.is_json() {
         let folders: Vec<_> = folders
             .iter()
-            .map(|(dev, local, remote, file, rules)| {
-                json!({"dev": dev, "local": local, "remote": remote, "ignoreFile": file, "rules": rules})
+            .map(|(dev, local, remote, files, rules)| {
+                json!({"dev": dev, "local": local, "remote": remote, "ignoreFiles": files, "rules": rules})
             })
             .collect();
         ui.json(
             &json!({"version": 1, "kind": "validated", "file": path, "valid": !broken, "folders": folders}),
         );
     } else {
-        for (dev, local, remote, file, rules) in &folders {
-            let ignore = match file {
-                Some(file) => format!("{rules} rules of {file}"),
-                None => "no .stignore".to_owned(),
-            };
-            ui.say(&format!("{dev}: {local} ↔ {remote}, {ignore}"));
+        for (dev, local, remote, files, rules) in &folders {
+            ui.say(&format!("{dev}: {local} ↔ {remote}, {}", ignore_words(*rules, files)));
         }
         if !broken {
             ui.say(&format!("{path} is valid"));

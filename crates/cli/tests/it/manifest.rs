@@ -14,13 +14,13 @@ fn a_good_manifest_is_valid() {
     assert_snapshot!(env.run(&["validate"]), @"
     exit 0
     --- stderr
-    web: [TEMP]/project ↔ /app, 2 rules of [TEMP]/project/.stignore
+    web: [TEMP]/project ↔ /app, 2 ignore rules of [TEMP]/project/.stignore
     [TEMP]/project/okteto.yml is valid
     ");
     assert_snapshot!(env.run(&["validate", "--output", "json"]), @r#"
     exit 0
     --- stdout
-    {"file":"[TEMP]/project/okteto.yml","folders":[{"dev":"web","ignoreFile":"[TEMP]/project/.stignore","local":"[TEMP]/project","remote":"/app","rules":2}],"kind":"validated","valid":true,"version":1}
+    {"file":"[TEMP]/project/okteto.yml","folders":[{"dev":"web","ignoreFiles":["[TEMP]/project/.stignore"],"local":"[TEMP]/project","remote":"/app","rules":2}],"kind":"validated","valid":true,"version":1}
     "#);
 }
 
@@ -86,7 +86,7 @@ fn every_problem_is_shown_at_its_place() {
     {"column":9,"file":"okteto.yml","hint":"create it, or correct the path before the colon","kind":"problem","line":5,"message":"the local folder `[TEMP]/project/nowhere` does not exist","path":"dev.web.sync[0]","severity":"error","version":1}
     {"column":9,"file":"okteto.yml","hint":"write localPort:remotePort, such as 8080:80, or localPort:service:remotePort","kind":"problem","line":7,"message":"`8080` is not a forward","path":"dev.web.forward[0]","severity":"error","version":1}
     {"column":3,"file":"okteto.yml","hint":null,"kind":"problem","line":8,"message":"`Web Shop` is not a Kubernetes name; it is called `web-shop`","path":"dev[\"Web Shop\"]","severity":"warning","version":1}
-    {"file":"[TEMP]/project/okteto.yml","folders":[{"dev":"web-shop","ignoreFile":null,"local":"[TEMP]/project","remote":"/okteto","rules":0}],"kind":"validated","valid":false,"version":1}
+    {"file":"[TEMP]/project/okteto.yml","folders":[{"dev":"web-shop","ignoreFiles":[],"local":"[TEMP]/project","remote":"/okteto","rules":0}],"kind":"validated","valid":false,"version":1}
     "#);
 }
 
@@ -97,7 +97,7 @@ fn a_manifest_of_a_repository_says_which_files_are_used() {
     assert_snapshot!(env.run(&["validate"]), @"
     exit 0
     --- stderr
-    web: [TEMP]/project ↔ /app, 1 rules of [TEMP]/project/.okteto/.stignore
+    web: [TEMP]/project ↔ /app, 1 ignore rule of [TEMP]/project/.okteto/.stignore
     [TEMP]/project/.okteto/okteto.yml is valid
     ");
 }
