@@ -18,7 +18,7 @@ pub(crate) async fn bind(forwards: &[Forward]) -> Result<Vec<(Forward, TcpListen
     let mut bound = Vec::new();
     for forward in forwards {
         let port = forward.local;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| {
+        let listener = TcpListener::bind((forward.interface, port)).await.map_err(|source| {
             if source.kind() == std::io::ErrorKind::AddrInUse {
                 SessionError::PortInUse { port }
             } else {
@@ -46,13 +46,13 @@ pub(crate) async fn serve(
                     let (forward, link_rx, event_tx) = (forward.clone(), link_rx.clone(), event_tx.clone());
                     connections.spawn(async move {
                         if let Err(message) = carry(&forward, socket, link_rx).await {
-                            let local = format!("localhost:{}", forward.local);
+                            let local = forward.begins();
                             let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
                         }
                     });
                 }
                 Err(error) => {
-                    let local = format!("localhost:{}", forward.local);
+                    let local = forward.begins();
                     let _ = event_tx.send(Event::ForwardFailed { local, message: error.to_string() }).await;
                     // Out of descriptors: the next accept would fail at once, so let a connection end first.
                     if connections.join_next().await.is_none() {
@@ -102,5 +102,31 @@ pub(crate) async fn carry_reverse(reverse: Reverse, mut channel: Channel) -> Res
             channel.reset(&message);
             Err(message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_forward_listens_on_its_interface_alone() {
+        let on = |interface| Forward { interface, local: 0, host: None, port: 80 };
+        for (interface, begins) in [
+            (IpAddr::from(Ipv4Addr::LOCALHOST), "localhost:0"),
+            (IpAddr::from([127, 0, 0, 2]), "127.0.0.2:0"),
+            (IpAddr::from(Ipv6Addr::LOCALHOST), "[::1]:0"),
+        ] {
+            assert_eq!(on(interface).begins(), begins);
+        }
+        let interface = IpAddr::from([127, 0, 0, 2]);
+        let bound = bind(&[on(interface)]).await.unwrap();
+        let address = bound[0].1.local_addr().unwrap();
+        assert_eq!(address.ip(), interface);
+        TcpStream::connect(address).await.unwrap();
+        let taken = Forward { local: address.port(), ..on(interface) };
+        assert!(matches!(bind(&[taken]).await, Err(SessionError::PortInUse { .. })));
     }
 }

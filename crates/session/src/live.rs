@@ -111,8 +111,7 @@ impl Live {
             folder_txs.push(command_tx);
         }
         for (forward, listener) in ports {
-            let remote = format!("{}:{}", forward.host.as_deref().unwrap_or("container"), forward.port);
-            let local = format!("localhost:{}", forward.local);
+            let (local, remote) = (forward.begins(), forward.leads());
             let _ = event_tx.send(Event::Forwarding { local, remote, reverse: false }).await;
             tasks.spawn(forward::serve(forward, listener, link_rx.clone(), event_tx.clone()));
         }
@@ -190,15 +189,7 @@ impl Live {
                     ..FolderState::default()
                 })
                 .collect(),
-            forwards: self
-                .request
-                .forwards
-                .iter()
-                .map(|forward| {
-                    let host = forward.host.as_deref().unwrap_or("container");
-                    (forward.local, format!("{host}:{}", forward.port))
-                })
-                .collect(),
+            forwards: self.request.forwards.iter().map(|one| (one.begins(), one.leads())).collect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What `up` is asked to do: the manifest's dev service, made concrete on this machine.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,12 +59,29 @@ pub struct Folder {
 /// A port of this machine that leads into the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// On this machine's loopback.
+    /// The address of this machine that it listens on; whoever reaches it reaches into the cluster.
+    pub interface: IpAddr,
+    /// There.
     pub local: u16,
     /// A Service or host as seen from the pod; `None` is the dev container itself.
     pub host: Option<String>,
     /// There.
     pub port: u16,
+}
+
+impl Forward {
+    /// Returns where it begins, such as `localhost:8080`.
+    pub fn begins(&self) -> String {
+        if self.interface == Ipv4Addr::LOCALHOST {
+            return format!("localhost:{}", self.local);
+        }
+        SocketAddr::new(self.interface, self.local).to_string()
+    }
+
+    /// Returns where it leads, such as `container:80` or `db:5432`.
+    pub fn leads(&self) -> String {
+        format!("{}:{}", self.host.as_deref().unwrap_or("container"), self.port)
+    }
 }
 
 /// A port of the pod's loopback that leads to this machine.

@@ -33,8 +33,8 @@ pub struct SessionState {
     pub pod: Option<String>,
     /// Each folder's sync.
     pub folders: Vec<FolderState>,
-    /// Local port and where it leads.
-    pub forwards: Vec<(u16, String)>,
+    /// Each forward: where it begins on this machine, and where it leads.
+    pub forwards: Vec<(String, String)>,
 }
 
 /// One folder's sync.
@@ -127,7 +127,7 @@ mod tests {
             state: State::Ready,
             pod: None,
             folders: Vec::new(),
-            forwards: vec![(8080, "container:80".into())],
+            forwards: vec![("localhost:8080".into(), "container:80".into())],
         };
         assert!(is_running(&state));
         state.started += 1;

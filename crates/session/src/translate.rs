@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use towline_ignore::{IGNORE_FILE, LoadOptions, Rules};
 use towline_manifest::{
-    Dev, Forward as ManifestForward, ForwardTarget, Manifest, Resources, SecurityContext,
+    Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, Resources, SecurityContext,
 };
 use towline_patcher::{DevPlan, Lifecycle, Probes};
 
@@ -57,7 +57,7 @@ pub fn request(
         folders,
         command: choices.command.unwrap_or_else(|| dev.command_line()),
         process_environment: choices.process_environment,
-        forwards: manifest.forwards(dev).filter_map(forward).collect(),
+        forwards: manifest.forwards(dev).filter_map(|one| forward(dev, one)).collect(),
         reverses: dev
             .reverse
             .iter()
@@ -126,11 +126,17 @@ fn plan(dev: &Dev) -> DevPlan {
             startup: dev.probes.startup,
         },
         keep_lifecycle: Lifecycle {
-            post_start: dev.lifecycle.post_start.enabled,
-            pre_stop: dev.lifecycle.pre_stop.enabled,
+            post_start: keeps(&dev.lifecycle.post_start),
+            pre_stop: keeps(&dev.lifecycle.pre_stop),
         },
         ..DevPlan::default()
     }
+}
+
+/// Tells whether the workload's own hook stays. The manifest has said that another command is not run; what it was to
+/// replace would be something else than was asked for.
+fn keeps(hook: &Hook) -> bool {
+    hook.enabled && hook.command.is_none()
 }
 
 fn resources(resources: &Resources) -> Option<Value> {
@@ -164,18 +170,57 @@ fn map(map: &BTreeMap<String, String>) -> Option<Value> {
 }
 
 /// A Service that is named by labels is not looked up yet; the manifest has said so.
-fn forward(forward: &ManifestForward) -> Option<Forward> {
+fn forward(dev: &Dev, forward: &ManifestForward) -> Option<Forward> {
     let host = match &forward.target {
         ForwardTarget::Container => None,
         ForwardTarget::Service(name) => Some(name.clone()),
         ForwardTarget::Labels(_) => return None,
     };
-    Some(Forward { local: forward.local, host, port: forward.remote })
+    Some(Forward { interface: dev.interface, local: forward.local, host, port: forward.remote })
 }
 
 #[cfg(test)]
 mod tests {
+    use towline_manifest::{Context, Disk, Kind, Source, parse};
+
     use super::*;
+
+    struct Folders;
+
+    impl Disk for Folders {
+        fn kind(&self, _: &Path) -> Kind {
+            Kind::Folder
+        }
+        fn read(&self, _: &Path, _: usize) -> io::Result<String> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+        fn canonical(&self, path: &Path) -> Option<PathBuf> {
+            Some(path.to_owned())
+        }
+    }
+
+    #[test]
+    fn all_forwards_listen_on_the_interface_of_the_service() {
+        let text = "forward: ['1:db:2']\ndev:\n  web:\n    interface: 127.0.0.2\n    forward:\n      - 3:4\n      - \
+                    {localPort: 5, remotePort: 6, labels: {a: b}}\n";
+        let path = Path::new("/nowhere/okteto.yml");
+        let context = Context { variables: &|_| None, disk: &Folders, repository: None };
+        let manifest = parse(Source { name: "okteto.yml", text, path }, &context).manifest.unwrap();
+        let agent = AgentSource::Host { hash: String::new() };
+        let choices = Choices { command: None, process_environment: Vec::new(), agent, takeover: false };
+        let request = request(&manifest, manifest.dev("web").unwrap(), path, choices).unwrap();
+        let forwards: Vec<_> = request.forwards.iter().map(|one| (one.begins(), one.leads())).collect();
+        let expected = [("127.0.0.2:3", "container:4"), ("127.0.0.2:1", "db:2")];
+        assert_eq!(forwards, expected.map(|(begins, leads)| (begins.to_owned(), leads.to_owned())));
+    }
+
+    #[test]
+    fn a_hook_with_a_command_of_its_own_is_dropped() {
+        let command = Some(vec!["true".to_owned()]);
+        assert!(keeps(&Hook { enabled: true, command: None }));
+        assert!(!keeps(&Hook { enabled: true, command }));
+        assert!(!keeps(&Hook { enabled: false, command: None }));
+    }
 
     #[test]
     fn both_ignore_files_are_in_force_the_roots_first() {

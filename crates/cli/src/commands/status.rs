@@ -63,8 +63,8 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
                     let _ = writeln!(text, "    conflict: {path}: the pod's version is {kept}");
                 }
             }
-            for (port, remote) in &local.forwards {
-                let _ = writeln!(text, "  localhost:{port} → {remote}");
+            for (begins, leads) in &local.forwards {
+                let _ = writeln!(text, "  {begins} → {leads}");
             }
         } else {
             text.push_str("  no process of this machine works on it\n");
