@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Shown after a wrong command line.
 pub(crate) const USAGE: &str = "usage: towline-agent run --run-dir DIR [--prefix DIR] | connect --run-dir DIR | \
-                                seed FROM TO [--prefix DIR] | version";
+                                serve --root DIR | seed FROM TO [--prefix DIR] | version";
 
 /// Where an agent lives.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     Run(Place),
     Connect(Place),
+    /// Syncs one folder with who is at the other end of standard input and output.
+    Serve {
+        root: PathBuf,
+    },
     Seed {
         from: PathBuf,
         to: PathBuf,
@@ -37,11 +41,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     if verb == "tty-exec" {
         return Ok(Command::TtyExec(arguments.collect()));
     }
-    let (mut run_dir, mut prefix, mut operands) = (None, None, Vec::new());
+    let (mut run_dir, mut prefix, mut root, mut operands) = (None, None, None, Vec::new());
     while let Some(argument) = arguments.next() {
         let slot = match argument.to_str() {
             Some("--run-dir") => &mut run_dir,
             Some("--prefix") => &mut prefix,
+            Some("--root") => &mut root,
             Some(option) if option.starts_with("--") => return Err(format!("unknown option {option}")),
             _ => {
                 operands.push(argument);
@@ -55,6 +60,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
     match (verb.to_str(), operands.as_slice()) {
         (Some("run"), []) => Ok(Command::Run(place(prefix)?)),
         (Some("connect"), []) => Ok(Command::Connect(place(prefix)?)),
+        (Some("serve"), []) => Ok(Command::Serve { root: root.ok_or("--root is missing")? }),
         (Some("seed"), [from, to]) => Ok(Command::Seed {
             from: below(prefix.as_ref(), from.into()),
             to: below(prefix.as_ref(), to.into()),
@@ -91,6 +97,8 @@ mod tests {
         check("seed /a /b", Ok(Command::Seed { from: "/a".into(), to: "/b".into() }));
         check("seed /a /b --prefix /p", Ok(Command::Seed { from: "/p/a".into(), to: "/p/b".into() }));
         check("tty-exec /bin/sh --run-dir", Ok(Command::TtyExec(vec!["/bin/sh".into(), "--run-dir".into()])));
+        check("serve --root /src", Ok(Command::Serve { root: "/src".into() }));
+        check("serve", Err("--root is missing"));
         check("version", Ok(Command::Version));
         check("", Err("no command"));
         check("run", Err("--run-dir is missing"));

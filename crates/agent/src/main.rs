@@ -18,6 +18,8 @@ mod seed;
 mod serve;
 mod socket;
 mod spawn;
+mod standalone;
+mod stdio;
 mod supervise;
 mod sync;
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Run(place) => supervise::run(&place),
         Command::Connect(place) => connect::run(&place),
+        Command::Serve { root } => standalone::run(&root),
         Command::Seed { from, to } => seed::copy(&from, &to),
         Command::TtyExec(argv) => Err(spawn::tty_exec(&argv)),
         Command::Version => {

@@ -13,8 +13,9 @@ use towline_link::message::{MessageReader, MessageWriter};
 use towline_link::{Channel, Config, Connection, Hello, Link, LinkOptions, Role};
 use towline_protocol::{
     AgentStatus, ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec,
-    ProcessState, Refusal, Started, decode,
+    ProcessState, Refusal, Started, Usage, decode,
 };
+use towline_sync_fs::ReplicaOptions;
 
 use crate::forward::{self, Listeners};
 use crate::job::{Job, Keep};
@@ -53,7 +54,7 @@ impl Agent {
         if let Err(error) = fill_random(&mut nonce) {
             return crate::log::line(&format!("no random numbers: {error}"));
         }
-        let hello = Hello { program: self.program, version: env!("CARGO_PKG_VERSION").to_owned(), nonce };
+        let hello = Hello { program: self.program, version: towline_protocol::VERSION.to_owned(), nonce };
         let options = LinkOptions { hello, role: Role::Agent, config: Config::default() };
         let Connection { link, mut incoming, driver, .. } =
             match towline_link::establish(reader, writer, options).await {
@@ -91,7 +92,10 @@ impl Agent {
             },
             Ok(ChannelRequest::Exec(spec)) => self.exec(&spec, channel).await,
             Ok(ChannelRequest::Forward { host, port }) => forward::dial(&host, port, channel).await,
-            Ok(ChannelRequest::Sync) => sync::serve(channel, self.prefix).await,
+            Ok(ChannelRequest::Sync) => {
+                let options = ReplicaOptions { prefix: self.prefix, ..ReplicaOptions::default() };
+                sync::serve(channel, options).await;
+            }
             Ok(ChannelRequest::Reverse { .. }) => channel.reset("the agent opens reverse forwards itself"),
             Err(error) => channel.reset(&format!("can't understand the channel: {error}")),
         }
@@ -107,6 +111,7 @@ impl Agent {
                     Ok(started) => ControlReply::Started(started),
                     Err(refusal) => ControlReply::Failed(refusal),
                 },
+                ControlRequest::Usage => usage(),
                 ControlRequest::Stop { grace_milliseconds } => {
                     if let Some(job) = self.main() {
                         end(&job, Signal::TERM, Duration::from_millis(grace_milliseconds.into())).await;
@@ -178,6 +183,15 @@ impl Agent {
         let _ = self.task_tx.send(Box::pin(carrying));
         attach(&job, 0, channel).await;
     }
+}
+
+/// Returns what this process has used.
+pub(crate) fn usage() -> ControlReply {
+    let usage = towline_sync_fs::usage();
+    ControlReply::Usage(Usage {
+        cpu_milliseconds: usage.cpu.as_millis().try_into().unwrap_or(u64::MAX),
+        peak_kibibytes: usage.peak_kibibytes,
+    })
 }
 
 /// Ends a process when its channel does, however that comes about.

@@ -1,7 +1,5 @@
 //! One folder's replica, spoken to over a channel.
 
-use std::path::PathBuf;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use towline_link::Channel;
@@ -15,9 +13,8 @@ const REPLIES: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Serves requests until the channel ends.
-pub(crate) async fn serve(channel: Channel, prefix: Option<PathBuf>) {
+pub(crate) async fn serve(channel: Channel, options: ReplicaOptions) {
     let (reply_tx, reply_rx) = mpsc::channel(REPLIES);
-    let options = ReplicaOptions { prefix, ..ReplicaOptions::default() };
     let replica = match towline_sync_fs::spawn(options, move |reply| reply_tx.blocking_send(reply).is_ok()) {
         Ok(replica) => Closing(Some(replica)),
         Err(error) => return channel.reset(&format!("can't start a replica: {error}")),
@@ -56,6 +53,10 @@ pub(crate) async fn serve(channel: Channel, prefix: Option<PathBuf>) {
     };
     if !why.is_empty() {
         writer.reset(&why);
+    }
+    let mut replica = replica;
+    if let Some(replica) = replica.0.take() {
+        let _ = tokio::task::spawn_blocking(move || replica.close()).await;
     }
 }
 

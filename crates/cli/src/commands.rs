@@ -6,6 +6,7 @@ mod exec;
 mod logs;
 mod sessions;
 mod status;
+mod sync;
 mod up;
 mod up_detached;
 mod validate;
@@ -45,6 +46,7 @@ pub(crate) async fn run() -> u8 {
         Verb::Status(args) => status::run(&mut ui, &cli.global, args).await,
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
         Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
+        Verb::Sync(args) => sync::run(&mut ui, args).await,
         Verb::Validate(_) => validate::run(&mut ui, &cli.global),
         Verb::Completion(args) => Ok(completion::run(args)),
     };

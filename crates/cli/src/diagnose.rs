@@ -3,6 +3,7 @@
 use towline_cluster::ClusterError;
 use towline_session::exec::ExecError;
 use towline_session::{SessionError, rights};
+use towline_sync::SyncError;
 
 use crate::exit_code;
 
@@ -132,6 +133,16 @@ impl From<SessionError> for Failure {
             | SessionError::Ignore { .. }
             | SessionError::Local { .. }
             | SessionError::Failed { .. } => failure,
+        }
+    }
+}
+
+impl From<SyncError> for Failure {
+    fn from(error: SyncError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            SyncError::Busy { .. } => failure.hint("end that one first, or leave the pair to it"),
+            SyncError::State { .. } | SyncError::Agent { .. } => failure,
         }
     }
 }

@@ -17,6 +17,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What both ends of a stream must be: the product's version and that of what is said on channels.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+2");
 /// The longest encoded message of this crate, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// Where the agent's binary is mounted in the dev container.
@@ -95,6 +97,8 @@ pub enum ControlRequest {
         /// A TCP port.
         port: u16,
     },
+    /// Asks for [`Usage`].
+    Usage,
 }
 
 /// The agent's answer, one for each question, in order.
@@ -110,6 +114,17 @@ pub enum ControlReply {
     Listening,
     /// The operating system refused.
     Failed(Refusal),
+    /// To `Usage`.
+    Usage(Usage),
+}
+
+/// What a process has used since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time, in milliseconds.
+    pub cpu_milliseconds: u64,
+    /// The most memory that was resident at once, in KiB.
+    pub peak_kibibytes: u64,
 }
 
 /// What became of [`ControlRequest::Start`].

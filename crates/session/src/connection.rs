@@ -124,7 +124,7 @@ async fn establish(
         .await
         .map_err(|error| error.to_string())?;
     let mut words: Words = Box::pin(first_words(stderr));
-    let hello = Hello { program: [0; 32], version: env!("CARGO_PKG_VERSION").to_owned(), nonce: nonce() };
+    let hello = Hello { program: [0; 32], version: towline_protocol::VERSION.to_owned(), nonce: nonce() };
     let options = LinkOptions { hello, role: Role::Client, config: Config::default() };
     match tokio::time::timeout(HANDSHAKE, towline_link::establish(stdout, stdin, options)).await {
         Ok(Ok(connection)) => {

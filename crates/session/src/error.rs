@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use towline_cluster::ClusterError;
 use towline_cluster::port::Right;
+use towline_sync::SyncError;
 
 /// Why `up`, `down` or `status` could not do what was asked. Until the record is written nothing in the cluster has
 /// changed; after that a failure is undone before it is reported, or `down` undoes it.
@@ -138,6 +139,16 @@ pub enum SessionError {
         /// What went wrong.
         message: String,
     },
+}
+
+impl From<SyncError> for SessionError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::State { what, path, source } => Self::Local { what, path, source },
+            SyncError::Busy { path, pid } => Self::FolderBusy { path, pid },
+            SyncError::Agent { message } => Self::Failed { message },
+        }
+    }
 }
 
 fn list(missing: &[Right]) -> String {

@@ -8,14 +8,12 @@
 
 #![forbid(unsafe_code)]
 
-mod base_store;
 mod connection;
 pub mod context;
 pub mod down;
 pub mod error;
 pub mod event;
 pub mod exec;
-mod folder;
 mod forward;
 pub mod journal;
 mod live;

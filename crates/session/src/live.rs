@@ -20,11 +20,11 @@ use towline_protocol::{
     ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize,
     encode,
 };
+use towline_sync::Peer;
 
 use crate::connection::{self, ask};
 use crate::context::Context;
 use crate::event::{Ending, Event};
-use crate::folder;
 use crate::forward;
 use crate::journal::{self, Journal, Written};
 use crate::machine::{Effect, Input, Machine};
@@ -70,7 +70,7 @@ pub(crate) struct Live {
 /// Everything that reports to the loop.
 enum News {
     Connection(connection::News),
-    Folder(usize, folder::News),
+    Folder(usize, towline_sync::News),
     Process(process::News),
     Pods(WatchEvent),
     Events(WatchEvent),
@@ -85,7 +85,7 @@ impl Live {
     /// Runs until the session is over. Returns how it ended, and whether what it wrote is to be undone.
     pub(crate) async fn run(
         self,
-        folders: Vec<folder::Syncer>,
+        folders: Vec<towline_sync::Pair>,
         ports: Vec<(crate::request::Forward, tokio::net::TcpListener)>,
         outlets: Outlets,
     ) -> (Ending, Option<Journal>) {
@@ -199,7 +199,7 @@ struct Receivers {
     command: mpsc::Receiver<Command>,
     input: mpsc::Receiver<ProcessInput>,
     connection: mpsc::Receiver<connection::News>,
-    folder: mpsc::Receiver<(usize, folder::News)>,
+    folder: mpsc::Receiver<(usize, towline_sync::News)>,
     process: mpsc::Receiver<process::News>,
 }
 
@@ -214,7 +214,7 @@ struct Actor {
     /// loop --the stream, while there is one--> forwards
     link_tx: watch::Sender<Option<Link>>,
     /// loop --channels and decisions--> folders
-    folder_txs: Vec<mpsc::Sender<folder::Command>>,
+    folder_txs: Vec<mpsc::Sender<towline_sync::Command>>,
     /// loop --keys, sizes, signals--> the attachment
     input_tx: Option<mpsc::Sender<ProcessInput>>,
     connection: JoinSet<()>,
@@ -293,7 +293,7 @@ impl Actor {
             News::Lease(event) => self.lease_news(event).await,
             News::Command(Some(Command::ApproveDeletions(index))) => {
                 if let Some(folder_tx) = self.folder_txs.get(index) {
-                    let _ = folder_tx.send(folder::Command::ApproveDeletions).await;
+                    let _ = folder_tx.send(towline_sync::Command::ApproveDeletions).await;
                 }
             }
             News::Command(Some(Command::Leave) | None) => self.feed(Input::Leave).await,
@@ -397,7 +397,7 @@ impl Actor {
         if self.link.take().is_some() {
             self.link_tx.send_replace(None);
             for folder_tx in &self.folder_txs {
-                let _ = folder_tx.send(folder::Command::Disconnect).await;
+                let _ = folder_tx.send(towline_sync::Command::Disconnect).await;
             }
         }
     }
@@ -408,7 +408,9 @@ impl Actor {
         for folder_tx in &self.folder_txs {
             // Small edits must not wait behind a large file of another folder, so folders share the bulk class.
             if let Ok(channel) = link.open(encode(&ChannelRequest::Sync), Priority::Bulk).await {
-                let _ = folder_tx.send(folder::Command::Connect(channel)).await;
+                let (reader, writer) = channel.split();
+                let peer = Peer::stream(reader, writer);
+                let _ = folder_tx.send(towline_sync::Command::Connect(peer)).await;
             }
         }
         for reverse in self.live.request.reverses.clone() {

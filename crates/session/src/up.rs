@@ -10,6 +10,8 @@ use towline_cluster::ClusterError;
 use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, DeleteOptions, Object, WriteOptions};
 use towline_patcher::{DevClone, MANAGED_BY, MANAGED_BY_LABEL, Record, SESSION_LABEL};
 use towline_protocol::{ProcessInput, ProcessOutput, TerminalSize};
+use towline_sync::{Pair, PairOptions};
+use towline_sync_core::engine::EngineConfig;
 use towline_sync_core::message::Open;
 use towline_sync_core::path::RelPath;
 
@@ -17,7 +19,6 @@ use crate::context::{AgentSource, Context};
 use crate::down;
 use crate::error::SessionError;
 use crate::event::{Ending, Event, State};
-use crate::folder::Syncer;
 use crate::forward;
 use crate::journal::Journal;
 use crate::live::{Command, Live, Outlets};
@@ -108,9 +109,16 @@ pub async fn up(
                 excluded: mounts_below(&plan.clone, &plan.record.container, &folder.remote),
                 create: true,
             };
-            Syncer::open(folder.clone(), remote, &sync_folder(context, &plan.record, folder))
+            Ok(Pair::open(PairOptions {
+                local: folder.local.clone(),
+                ignore: folder.ignore.clone(),
+                remote,
+                state: sync_folder(context, &plan.record, folder),
+                engine: EngineConfig::default(),
+                protect: true,
+            })?)
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, SessionError>>()?;
 
     let (event_tx, event_rx) = mpsc::channel(256);
     let (output_tx, output_rx) = mpsc::channel(256);

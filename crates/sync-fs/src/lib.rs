@@ -48,9 +48,11 @@ mod symlink;
 mod tests;
 mod trash;
 mod tree;
+mod usage;
 mod watch;
 mod watch_table;
 mod workspace;
 
 pub use options::{Limits, ReplicaOptions};
 pub use replica::{Replica, spawn};
+pub use usage::{Usage, usage};

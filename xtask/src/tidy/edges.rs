@@ -11,7 +11,16 @@ use super::rules::{PURE, YAML};
 const MAP: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["towline-cluster", "towline-manifest", "towline-patcher", "towline-protocol", "towline-session"],
+        &[
+            "towline-cluster",
+            "towline-link",
+            "towline-manifest",
+            "towline-patcher",
+            "towline-protocol",
+            "towline-session",
+            "towline-sync",
+            "towline-sync-core",
+        ],
     ),
     (
         "towline-session",
@@ -22,10 +31,14 @@ const MAP: &[(&str, &[&str])] = &[
             "towline-manifest",
             "towline-patcher",
             "towline-protocol",
+            "towline-sync",
             "towline-sync-core",
-            "towline-sync-fs",
             "towline-wire",
         ],
+    ),
+    (
+        "towline-sync",
+        &["towline-ignore", "towline-link", "towline-protocol", "towline-sync-core", "towline-sync-fs"],
     ),
     ("towline-agent", &["towline-link", "towline-protocol", "towline-sync-core", "towline-sync-fs"]),
     ("towline-cluster", &["towline-protocol"]),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_patcher::Record;
+use towline_sync::News;
 use towline_sync_core::engine::{Side, SyncEvent};
 use towline_sync_core::message::Failure;
 
 use super::Actor;
 use crate::error::SessionError;
 use crate::event::Event;
-use crate::folder;
 use crate::machine::Input;
 use crate::original;
 
@@ -27,11 +27,11 @@ pub(super) struct Told {
 }
 
 impl Actor {
-    pub(super) async fn folder_news(&mut self, index: usize, news: folder::News) {
+    pub(super) async fn folder_news(&mut self, index: usize, news: News) {
         let sync = match news {
-            folder::News::Sync(sync) => sync,
-            folder::News::Dead(message) => return self.feed(Input::Impossible { message }).await,
-            folder::News::Broken(message) => {
+            News::Sync(sync) => sync,
+            News::Dead(message) => return self.feed(Input::Impossible { message }).await,
+            News::Broken(message) => {
                 self.tell(Event::Warning { message: format!("sync of folder {index}: {message}") }).await;
                 // The folder has let go of its channel: a new stream gives it a new one.
                 if self.link.is_some() {
@@ -159,6 +159,6 @@ impl Actor {
             &self.live.journal.record,
             &self.live.request.folders[index],
         );
-        keep.join("keep/conflicts").join(name).display().to_string()
+        towline_sync::keep_folder(&keep).join("conflicts").join(name).display().to_string()
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::record;
 
-use crate::error::SessionError;
+use crate::error::SyncError;
 
 /// Journal bytes after which a new snapshot is written.
 const COMPACT_BYTES: u64 = 4 * 1024 * 1024;
@@ -28,10 +28,10 @@ pub(crate) struct BaseStore {
 
 impl BaseStore {
     /// Opens the store in `folder`, creating it with mode 0700, and locks it for this process.
-    pub(crate) fn open(folder: &Path, synced: &Path) -> Result<Self, SessionError> {
+    pub(crate) fn open(folder: &Path, synced: &Path) -> Result<Self, SyncError> {
         let local = |what, path: &Path| {
             let path = path.to_owned();
-            move |source| SessionError::Local { what, path, source }
+            move |source| SyncError::State { what, path, source }
         };
         fs::DirBuilder::new()
             .recursive(true)
@@ -43,7 +43,7 @@ impl BaseStore {
         if lock.try_lock().is_err() {
             let pid =
                 fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
-            return Err(SessionError::FolderBusy { path: synced.to_owned(), pid });
+            return Err(SyncError::Busy { path: synced.to_owned(), pid });
         }
         lock.set_len(0)
             .and_then(|()| write!(lock, "{}", std::process::id()))
@@ -156,7 +156,7 @@ mod tests {
         let _held = BaseStore::open(temp.path(), temp.path()).unwrap();
         let error = BaseStore::open(temp.path(), Path::new("/src")).unwrap_err();
         assert!(
-            matches!(error, SessionError::FolderBusy { pid, .. } if pid == std::process::id()),
+            matches!(error, SyncError::Busy { pid, .. } if pid == std::process::id()),
             "{error}"
         );
     }

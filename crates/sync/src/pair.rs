@@ -1,0 +1,235 @@
+//! One pair of folders: the engine between the replica on this machine and the other side's.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use towline_sync_core::engine::{Engine, EngineConfig, Side, SyncEvent, SyncStatus};
+use towline_sync_core::message::{Open, Reply, Request};
+use towline_sync_fs::ReplicaOptions;
+
+use crate::base_store::BaseStore;
+use crate::error::SyncError;
+use crate::peer::Peer;
+
+/// How often both sides are looked through although nothing is known to have changed.
+const RESCAN: Duration = Duration::from_mins(5);
+/// Bytes of trash kept for undo.
+const TRASH_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// What is to be kept equal, and how.
+#[derive(Debug, Clone)]
+pub struct PairOptions {
+    /// The folder on this machine; it must exist.
+    pub local: PathBuf,
+    /// The ignore rules, includes flattened in; both sides go by them.
+    pub ignore: Vec<String>,
+    /// How the other side's replica is opened.
+    pub remote: Open,
+    /// The pair's private folder on this machine, for base, trash and conflicts.
+    pub state: PathBuf,
+    /// Modes and limits.
+    pub engine: EngineConfig,
+    /// Whether version control and tool configuration that runs code is never written on this machine.
+    pub protect: bool,
+}
+
+/// To a pair.
+#[derive(Debug)]
+pub enum Command {
+    /// The other side can be spoken with, for the first time or again.
+    Connect(Peer),
+    /// The other side is gone.
+    Disconnect,
+    /// The user wants the deletions that sync stopped for.
+    ApproveDeletions,
+    /// Both sides are to be looked through now.
+    Rescan,
+    /// Asks how far it is.
+    Status(tokio::sync::oneshot::Sender<SyncStatus>),
+}
+
+/// From a pair.
+#[derive(Debug)]
+pub enum News {
+    /// The engine said something.
+    Sync(SyncEvent),
+    /// The other side, or the disk of this machine, did what it must not; the peer was let go.
+    Broken(String),
+    /// The folder on this machine can't be synced any more.
+    Dead(String),
+}
+
+/// A pair that is ready to be synced: its base is locked and loaded.
+#[derive(Debug)]
+pub struct Pair {
+    options: PairOptions,
+    store: BaseStore,
+}
+
+/// Returns the folder below a pair's state in which the losing bytes of conflicts and the trash are kept.
+pub fn keep_folder(state: &Path) -> PathBuf {
+    state.join("keep")
+}
+
+/// Returns how a folder of this machine is handled: what is displaced is kept in `keep`, and bytes are on the disk
+/// before they take their place.
+pub fn replica_options(keep: &Path) -> ReplicaOptions {
+    ReplicaOptions {
+        keep: Some(keep.to_owned()),
+        trash_limit: TRASH_BYTES,
+        durable: true,
+        ..ReplicaOptions::default()
+    }
+}
+
+impl Pair {
+    /// Locks and loads the pair's base.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::Busy`] when another process has the pair, [`SyncError::State`] when its files can't be used.
+    pub fn open(options: PairOptions) -> Result<Self, SyncError> {
+        let store = BaseStore::open(&options.state, &options.local)?;
+        Ok(Self { options, store })
+    }
+
+    /// Syncs until the command channel closes.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, news_tx: mpsc::Sender<News>) {
+        let replica = replica_options(&keep_folder(&self.options.state));
+        let replica = ReplicaOptions { protect: self.options.protect, ..replica };
+        let mut local = match Peer::here(replica) {
+            Ok(local) => local,
+            Err(error) => {
+                let _ = news_tx.send(News::Broken(format!("can't start syncing: {error}"))).await;
+                return;
+            }
+        };
+        let mut engine = Engine::new(self.options.engine.clone(), self.store.base().clone());
+        engine.connect(
+            Side::Local,
+            Open {
+                root: self.options.local.to_string_lossy().into_owned(),
+                ignore: self.options.ignore.clone(),
+                excluded: Vec::new(),
+                create: false,
+            },
+        );
+        let mut remote: Option<Peer> = None;
+        let mut rescan = interval_at(Instant::now() + RESCAN, RESCAN);
+        rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut from_local, mut from_remote) = (Vec::new(), Vec::new());
+        loop {
+            if let Err(message) = self.drain(&mut engine, &mut local, &mut remote, &news_tx).await {
+                engine.handle_disconnected(Side::Remote);
+                remote = None;
+                if news_tx.send(News::Broken(message)).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            let outcome = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Connect(peer)) => {
+                        remote = Some(peer);
+                        engine.connect(Side::Remote, self.options.remote.clone());
+                        Ok(())
+                    }
+                    Some(Command::Disconnect) => {
+                        remote = None;
+                        engine.handle_disconnected(Side::Remote);
+                        Ok(())
+                    }
+                    Some(Command::ApproveDeletions) => {
+                        engine.approve_deletions();
+                        Ok(())
+                    }
+                    Some(Command::Rescan) => {
+                        engine.rescan(Side::Local);
+                        engine.rescan(Side::Remote);
+                        Ok(())
+                    }
+                    Some(Command::Status(status_tx)) => {
+                        // Whoever asked may have gone.
+                        let _ = status_tx.send(engine.status());
+                        Ok(())
+                    }
+                    None => break,
+                },
+                received = local.receive(&mut from_local) => {
+                    if let Err(message) = received.and_then(|()| take(&mut engine, Side::Local, &mut from_local)) {
+                        let _ = news_tx.send(News::Dead(message)).await;
+                        break;
+                    }
+                    Ok(())
+                }
+                _ = rescan.tick() => {
+                    engine.rescan(Side::Local);
+                    engine.rescan(Side::Remote);
+                    Ok(())
+                }
+                received = receive(&mut remote, &mut from_remote) => {
+                    received.and_then(|()| take(&mut engine, Side::Remote, &mut from_remote))
+                }
+            };
+            if let Err(message) = outcome {
+                remote = None;
+                engine.handle_disconnected(Side::Remote);
+                if news_tx.send(News::Broken(message)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        local.close().await;
+        if let Some(remote) = remote {
+            remote.close().await;
+        }
+    }
+
+    /// Carries out what the engine wants, until it wants nothing more.
+    async fn drain(
+        &mut self,
+        engine: &mut Engine,
+        local: &mut Peer,
+        remote: &mut Option<Peer>,
+        news_tx: &mpsc::Sender<News>,
+    ) -> Result<(), String> {
+        let mut batches: [Vec<Request>; 2] = Default::default();
+        while let Some((side, request)) = engine.poll_request() {
+            batches[side as usize].push(request);
+        }
+        while let Some(delta) = engine.poll_record() {
+            self.store.append(&delta).map_err(|error| format!("writing the sync base: {error}"))?;
+        }
+        let [mut to_local, mut to_remote] = batches;
+        if !to_local.is_empty() {
+            local.send(&mut to_local).await?;
+        }
+        if let Some(remote) = remote
+            && !to_remote.is_empty()
+        {
+            remote.send(&mut to_remote).await?;
+        }
+        while let Some(event) = engine.poll_event() {
+            // Nobody listens only when the pair is to end; the loop then sees its commands close.
+            let _ = news_tx.send(News::Sync(event)).await;
+        }
+        Ok(())
+    }
+}
+
+fn take(engine: &mut Engine, side: Side, replies: &mut Vec<Reply>) -> Result<(), String> {
+    for reply in replies.drain(..) {
+        engine.handle_reply(side, reply).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Waits for replies of the other side; for ever without one.
+async fn receive(remote: &mut Option<Peer>, replies: &mut Vec<Reply>) -> Result<(), String> {
+    match remote {
+        Some(remote) => remote.receive(replies).await,
+        None => std::future::pending().await,
+    }
+}
