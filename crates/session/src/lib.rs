@@ -19,6 +19,7 @@ pub mod journal;
 mod live;
 pub mod machine;
 mod original;
+mod output;
 pub mod plan;
 pub mod pod;
 mod process;

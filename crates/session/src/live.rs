@@ -17,8 +17,7 @@ use towline_cluster::port::{DEPLOYMENTS, EVENTS, LEASES, PODS, Selection, Watch,
 use towline_link::{Link, Priority};
 use towline_patcher::SESSION_LABEL;
 use towline_protocol::{
-    ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessOutput, ProcessSpec, TerminalSize,
-    encode,
+    ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessSpec, TerminalSize, encode,
 };
 use towline_sync::Peer;
 
@@ -29,6 +28,7 @@ use crate::forward;
 use crate::journal::{self, Journal, Written};
 use crate::machine::{Effect, Input, Machine};
 use crate::original::{self, Parked};
+use crate::output::Outlet;
 use crate::pod::{self, text};
 use crate::process::{self, Attach};
 use crate::request::UpRequest;
@@ -53,7 +53,7 @@ pub(crate) struct Outlets {
     /// For the user's command.
     pub(crate) input_rx: mpsc::Receiver<ProcessInput>,
     pub(crate) event_tx: mpsc::Sender<Event>,
-    pub(crate) output_tx: mpsc::Sender<ProcessOutput>,
+    pub(crate) outlet: Outlet,
 }
 
 /// What a running session was begun with.
@@ -89,7 +89,7 @@ impl Live {
         ports: Vec<(crate::request::Forward, tokio::net::TcpListener)>,
         outlets: Outlets,
     ) -> (Ending, Option<Journal>) {
-        let Outlets { command_rx, input_rx, event_tx, output_tx } = outlets;
+        let Outlets { command_rx, input_rx, event_tx, outlet } = outlets;
         let (connection_tx, connection_rx) = mpsc::channel(64);
         let (folder_tx, folder_rx) = mpsc::channel(64);
         let (process_tx, process_rx) = mpsc::channel(8);
@@ -125,7 +125,7 @@ impl Live {
             machine,
             started: Instant::now(),
             event_tx,
-            output_tx,
+            outlet,
             connection_tx,
             process_tx,
             link_tx,
@@ -208,7 +208,7 @@ struct Actor {
     machine: Machine,
     started: Instant,
     event_tx: mpsc::Sender<Event>,
-    output_tx: mpsc::Sender<ProcessOutput>,
+    outlet: Outlet,
     connection_tx: mpsc::Sender<connection::News>,
     process_tx: mpsc::Sender<process::News>,
     /// loop --the stream, while there is one--> forwards
@@ -386,7 +386,7 @@ impl Actor {
         let (input_tx, input_rx) = mpsc::channel(64);
         self.input_tx = Some(input_tx);
         let attach =
-            Attach { link, seen: self.seen.clone(), output_tx: self.output_tx.clone(), size: self.live.size };
+            Attach { link, seen: self.seen.clone(), outlet: self.outlet.clone(), size: self.live.size };
         Some((attach, input_rx))
     }
 

@@ -12,6 +12,7 @@ use towline_protocol::{
 };
 
 use crate::connection::ask;
+use crate::output::{self, Outlet};
 
 /// What the command did, as the machine wants to know it.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Attach {
     pub(crate) link: Link,
     /// Bytes of output seen since the command was started.
     pub(crate) seen: Arc<AtomicU64>,
-    pub(crate) output_tx: mpsc::Sender<ProcessOutput>,
+    pub(crate) outlet: Outlet,
     pub(crate) size: Option<TerminalSize>,
 }
 
@@ -106,14 +107,10 @@ async fn carry(
             match reader.next::<ProcessOutput>().await.map_err(|error| error.to_string())? {
                 Some(ProcessOutput::Exited(status)) => return Ok(Some(status)),
                 Some(output) => {
-                    let bytes = match &output {
-                        ProcessOutput::Output(bytes) | ProcessOutput::Error(bytes) => bytes.len() as u64,
-                        ProcessOutput::Skipped(count) => *count,
-                        ProcessOutput::Exited(_) | ProcessOutput::Failed(_) => 0,
-                    };
+                    let bytes = output::size(&output);
+                    attach.outlet.send(output).await;
+                    // Only now: what a lost stream keeps from being handed over comes again.
                     attach.seen.fetch_add(bytes, Ordering::Relaxed);
-                    // Nobody listens when the session is detached; the scrollback has it all the same.
-                    let _ = attach.output_tx.send(output).await;
                 }
                 None => return Ok(None),
             }
@@ -122,5 +119,51 @@ async fn carry(
     tokio::select! {
         ended = receiving => ended,
         Err(error) = sending => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{duplex, split};
+    use tokio::task::JoinSet;
+    use towline_link::{Config, Hello, LinkOptions, Role, establish};
+
+    use super::*;
+
+    fn options(role: Role) -> LinkOptions {
+        let hello = Hello { program: [0; 32], version: "test".to_owned(), nonce: [role as u8; 16] };
+        LinkOptions { hello, role, config: Config::default() }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_command_is_heard_though_nobody_takes_its_output() {
+        let (ours, theirs) = duplex(1 << 16);
+        let ((our_reader, our_writer), (their_reader, their_writer)) = (split(ours), split(theirs));
+        let (client, agent) = tokio::join!(
+            establish(our_reader, our_writer, options(Role::Client)),
+            establish(their_reader, their_writer, options(Role::Agent)),
+        );
+        let (client, mut agent) = (client.unwrap(), agent.unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { drop(client.driver.run().await) });
+        tasks.spawn(async { drop(agent.driver.run().await) });
+        tasks.spawn(async move {
+            let (_, channel) = agent.incoming.accept().await.unwrap();
+            let mut writer = MessageWriter::new(channel);
+            for _ in 0..2000 {
+                writer.send(&ProcessOutput::Output(b"a line\n".to_vec())).await.unwrap();
+            }
+            writer.send(&ProcessOutput::Exited(ExitStatus::Code(3))).await.unwrap();
+            std::future::pending().await
+        });
+        let (outlet, _untaken) = output::channel();
+        let seen = Arc::new(AtomicU64::new(0));
+        let attach = Attach { link: client.link, seen: seen.clone(), outlet, size: None };
+        let (_input_tx, input_rx) = mpsc::channel(1);
+        let (news_tx, mut news_rx) = mpsc::channel(1);
+        tasks.spawn(stay(attach, input_rx, news_tx));
+        let news = tokio::time::timeout(std::time::Duration::from_secs(20), news_rx.recv()).await;
+        assert!(matches!(news, Ok(Some(News::Exited(ExitStatus::Code(3))))), "{news:?}");
+        assert_eq!(seen.load(Ordering::Relaxed), 2000 * 7);
     }
 }

@@ -23,6 +23,7 @@ use crate::forward;
 use crate::journal::Journal;
 use crate::live::{Command, Live, Outlets};
 use crate::original::{self, Parked};
+use crate::output::{self, Untaken};
 use crate::plan::{UpPlan, no_drift};
 use crate::pod::text;
 use crate::request::Folder;
@@ -31,7 +32,7 @@ use crate::request::Folder;
 #[derive(Debug)]
 pub struct Session {
     event_rx: mpsc::Receiver<Event>,
-    output_rx: Option<mpsc::Receiver<ProcessOutput>>,
+    output: Option<Untaken>,
     command_tx: mpsc::Sender<Command>,
     input_tx: mpsc::Sender<ProcessInput>,
     task: JoinHandle<Result<Ending, SessionError>>,
@@ -61,9 +62,11 @@ impl Session {
         self.event_rx.recv().await
     }
 
-    /// Returns the command's output, once. What is not read in time waits in the pod's scrollback.
+    /// Returns the command's output, once. What is not read in time waits in the pod's scrollback, and the session
+    /// waits with it for the command's end: read it, or drop it. Of an output that nobody takes the beginning is kept,
+    /// and the rest dropped; taken late, it says how much is missing.
     pub fn take_output(&mut self) -> Option<mpsc::Receiver<ProcessOutput>> {
-        self.output_rx.take()
+        self.output.take().map(Untaken::take)
     }
 
     /// Returns a handle for the command's input.
@@ -83,7 +86,7 @@ impl Session {
 
     /// Waits for the end, after the last event.
     pub async fn ended(self) -> Result<Ending, SessionError> {
-        drop((self.event_rx, self.output_rx, self.command_tx, self.input_tx));
+        drop((self.event_rx, self.output, self.command_tx, self.input_tx));
         self.task.await.unwrap_or_else(|error| Err(SessionError::Failed { message: error.to_string() }))
     }
 }
@@ -121,7 +124,7 @@ pub async fn up(
         .collect::<Result<Vec<_>, SessionError>>()?;
 
     let (event_tx, event_rx) = mpsc::channel(256);
-    let (output_tx, output_rx) = mpsc::channel(256);
+    let (outlet, untaken) = output::channel();
     let (command_tx, command_rx) = mpsc::channel(16);
     let (input_tx, input_rx) = mpsc::channel(64);
     let fresh = plan.resumed.is_none();
@@ -146,14 +149,14 @@ pub async fn up(
         }
         let config_map = agent_object(&plan.request.agent, &journal.record);
         let live = Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
-        let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), output_tx };
+        let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), outlet };
         let (ending, to_undo) = live.run(folders, ports, outlets).await;
         if let (Ending::Failed { message, .. }, Some(journal)) = (&ending, to_undo) {
             undo(&context, journal, &event_tx, message).await?;
         }
         Ok(ending)
     });
-    Ok(Session { event_rx, output_rx: Some(output_rx), command_tx, input_tx, task })
+    Ok(Session { event_rx, output: Some(untaken), command_tx, input_tx, task })
 }
 
 /// Writes the objects, the record being there already.
