@@ -154,7 +154,7 @@ mod tests {
                 writer.send(&ProcessOutput::Output(b"a line\n".to_vec())).await.unwrap();
             }
             writer.send(&ProcessOutput::Exited(ExitStatus::Code(3))).await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         let (outlet, _untaken) = output::channel();
         let seen = Arc::new(AtomicU64::new(0));
