@@ -18,7 +18,7 @@ impl Stdio {
     pub(crate) fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let fd = fd.try_clone_to_owned()?;
         ioctl_fionbio(&fd, true)?;
-        AsyncFd::register(fd).map(Self)
+        Ok(Self(AsyncFd::register(fd)?))
     }
 }
 
