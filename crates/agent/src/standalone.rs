@@ -13,7 +13,7 @@ use towline_protocol::{ChannelRequest, ControlReply, ControlRequest, Refusal, VE
 use towline_sync_fs::ReplicaOptions;
 
 use crate::serve::{fill_random, usage};
-use crate::stdio::Stdio;
+use crate::stdio;
 use crate::sync;
 
 /// Serves until the streams end.
@@ -29,7 +29,7 @@ pub(crate) fn run(root: &Path) -> io::Result<()> {
 }
 
 async fn serve(options: ReplicaOptions) -> io::Result<()> {
-    let (stdin, stdout) = (Stdio::new(io::stdin().as_fd())?, Stdio::new(io::stdout().as_fd())?);
+    let (stdin, stdout) = (stdio::input(io::stdin().as_fd())?, stdio::output(io::stdout().as_fd())?);
     let mut nonce = [0; 16];
     fill_random(&mut nonce)?;
     let hello = Hello { program: [0; 32], version: VERSION.to_owned(), nonce };
