@@ -1,10 +1,75 @@
 //! A file as the difference to another version of it, found at any offset, in one pass over the new version.
+//!
+//! Only the delta, without the engine: one side signs what it has, the other compares, the first builds.
+//!
+//! ```
+//! use towline_sync_core::block::sign;
+//! use towline_sync_core::delta::{delta, patch};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let old = b"all that is gold does not glitter".repeat(100);
+//! let new = [b"not ".as_slice(), &old].concat();
+//!
+//! let signature = sign(old.as_slice(), old.len() as u64)?;
+//! let mut blocks = Vec::new();
+//! delta(&signature, new.as_slice(), |block| {
+//!     blocks.push(block);
+//!     Ok(())
+//! })?;
+//!
+//! assert_eq!(patch(&old, new.len() as u64, blocks)?, new);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One pass over a file gives the delta, the signature of the new version and its hash: read into
+//! [`Differ::space`], and show the same bytes to a [`SignatureBuilder`](crate::block::SignatureBuilder) and a hasher.
+//!
+//! ```
+//! use std::io::Read;
+//!
+//! use towline_sync_core::block::{SignatureBuilder, sign};
+//! use towline_sync_core::delta::{Differ, Step};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let old: Vec<u8> = (0..20_000u32).flat_map(u32::to_le_bytes).collect();
+//! let new = [&old[..30_000], b"in the middle", &old[30_000..]].concat();
+//! let signature = sign(old.as_slice(), old.len() as u64)?;
+//!
+//! let mut file = new.as_slice();
+//! let mut differ = Differ::new(&signature);
+//! let mut newer = SignatureBuilder::new(new.len() as u64);
+//! let mut literals = 0;
+//! let mut count = |step: Step<'_>| {
+//!     if let Step::Literal { bytes, .. } = step {
+//!         literals += bytes.len();
+//!     }
+//!     Ok(())
+//! };
+//! loop {
+//!     let space = differ.space(16 * 1024);
+//!     let read = file.read(space)?;
+//!     if read == 0 {
+//!         break;
+//!     }
+//!     newer.push(&space[..read]);
+//!     differ.filled(read, &mut count)?;
+//! }
+//! differ.finish(&mut count)?;
+//!
+//! assert_eq!(newer.finish()?, sign(new.as_slice(), new.len() as u64)?);
+//! assert!(literals < 600, "a block and what was put in");
+//! # Ok(())
+//! # }
+//! ```
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 
-use crate::block::{Rolling, strong};
+pub use self::differ::{Differ, Emit, Step};
 use crate::message::{Block, DeltaOp, MAX_BLOCK_BYTES, Signature};
+
+mod differ;
+mod index;
 
 /// The most steps in one [`Block`].
 pub const MAX_BLOCK_OPS: usize = 1024;
@@ -106,163 +171,91 @@ pub fn whole(mut reader: impl Read, mut emit: impl FnMut(Block) -> io::Result<()
 
 /// Sends a file as the difference to the version that `signature` was made of, in blocks, the last of them marked.
 ///
-/// Blocks of the older version are found at any offset. Memory is bounded by a few blocks, time by the reader's length
-/// whatever the signature says.
+/// A [`Differ`] does the work; memory and time are bounded as its are.
 pub fn delta(
     signature: &Signature,
-    reader: impl Read,
+    mut reader: impl Read,
     emit: impl FnMut(Block) -> io::Result<()>,
 ) -> io::Result<()> {
-    let size = signature.block_size as usize;
-    if signature.blocks.is_empty() || !signature.is_sound(signature.size) {
-        return whole(reader, emit);
+    let length = usize::try_from(signature.size()).map_or(READ_BYTES, |size| size.clamp(4096, READ_BYTES));
+    let mut writer = BlockWriter::new(emit);
+    let mut differ = Differ::new(signature);
+    loop {
+        match reader.read(differ.space(length)) {
+            Ok(0) => break,
+            Ok(count) => differ.filled(count, &mut |step| writer.step(step))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    let index = Index::new(signature);
-    let mut output = Output { emit, ops: Vec::new(), literal: 0 };
-    let mut input = Input { reader, buffer: Vec::new(), at: 0, ended: false };
-    // Looks in vain cost a block's hash each: this many for each block's worth of input, then no more looking.
-    let mut vain: u64 = 64;
+    differ.finish(&mut |step| writer.step(step))?;
+    writer.finish()
+}
 
-    input.fill(size)?;
-    let mut sum = Rolling::of(input.window(size));
-    // Where the bytes that nothing was found for begin.
-    let mut plain = 0;
-    let mut next = 0;
-    while input.window(size).len() == size {
-        let window = input.window(size);
-        let found = match index.find(sum.value(), window, next, vain > 0) {
-            Found::At(block) => Some(block),
-            Found::Vain => {
-                vain -= 1;
-                None
+/// Builds the newer version of `size` bytes from the older one and a delta in blocks.
+///
+/// Nothing is taken from a block that is refused, and never more than `size` bytes are made. A block that is missing
+/// at the end is [`DeltaError::TooShort`]. The result is what the sums say, not what the peer has: compare the hash.
+pub fn patch(old: &[u8], size: u64, blocks: impl IntoIterator<Item = Block>) -> Result<Vec<u8>, DeltaError> {
+    let mut check = DeltaCheck::new(size, old.len() as u64);
+    let mut new = Vec::new();
+    for block in blocks {
+        check.push(&block)?;
+        for op in &block.ops {
+            match op {
+                DeltaOp::Literal(bytes) => new.extend_from_slice(bytes),
+                DeltaOp::Copy { offset, length } => {
+                    let start = usize::try_from(*offset).map_err(|_| DeltaError::OutOfBasis)?;
+                    let length = usize::try_from(*length).map_err(|_| DeltaError::OutOfBasis)?;
+                    let from = old.get(start..).and_then(|old| old.get(..length));
+                    new.extend_from_slice(from.ok_or(DeltaError::OutOfBasis)?);
+                }
             }
-            Found::Nothing => None,
-        };
-        if let Some(block) = found {
-            output.literal(&input.buffer[plain..input.at])?;
-            output.copy(block as u64 * size as u64, size as u64)?;
-            input.at += size;
-            vain = vain.saturating_add(8);
-            next = block + 1;
-            input.fill(size)?;
-            plain = input.at;
-            sum = Rolling::of(input.window(size));
-            continue;
         }
-        let out = input.buffer[input.at];
-        input.at += 1;
-        if input.at - plain == MAX_BLOCK_BYTES {
-            output.literal(&input.buffer[plain..input.at])?;
-            vain = vain.saturating_add(MAX_BLOCK_BYTES as u64 / size as u64);
-            plain = input.at;
-        }
-        if input.buffer.len() < input.at + size {
-            output.literal(&input.buffer[plain..input.at])?;
-            input.fill(size)?;
-            plain = input.at;
-        }
-        match input.buffer.get(input.at + size - 1) {
-            Some(into) => sum.roll(out, *into),
-            None => break,
+        if block.last {
+            return Ok(new);
         }
     }
-    let rest = &input.buffer[plain..];
-    let tail = usize::try_from(signature.size % size as u64).unwrap_or(0);
-    let (before, end) = rest.split_at(rest.len().saturating_sub(tail));
-    let last = signature.blocks.len() - 1;
-    if tail > 0 && end.len() == tail && signature.blocks[last] == (Rolling::of(end).value(), strong(end)) {
-        output.literal(before)?;
-        output.copy(last as u64 * size as u64, tail as u64)?;
-    } else {
-        output.literal(rest)?;
-    }
-    output.flush(true)
+    Err(DeltaError::TooShort)
 }
 
-/// Whole blocks by their sums.
-struct Index<'a> {
-    signature: &'a Signature,
-    /// One bit for each low half of a rolling sum: nearly every offset is settled here.
-    filter: Vec<u64>,
-    by_sums: HashMap<(u32, u64), usize>,
-}
-
-enum Found {
-    At(usize),
-    Nothing,
-    /// The rolling sum was known and the block was not.
-    Vain,
-}
-
-impl<'a> Index<'a> {
-    fn new(signature: &'a Signature) -> Self {
-        let whole = usize::try_from(signature.size / u64::from(signature.block_size)).unwrap_or(usize::MAX);
-        let mut filter = vec![0; 1 << 10];
-        let mut by_sums = HashMap::new();
-        for (number, sums) in signature.blocks.iter().enumerate().take(whole) {
-            let bit = Self::bit(sums.0);
-            filter[bit / 64] |= 1 << (bit % 64);
-            by_sums.entry(*sums).or_insert(number);
-        }
-        Self { signature, filter, by_sums }
-    }
-
-    fn bit(sum: u32) -> usize {
-        ((sum >> 16) ^ sum) as usize & 0xffff
-    }
-
-    /// Finds a block like `window`: first the one that follows the last found, then any, if `look`ing is allowed.
-    fn find(&self, sum: u32, window: &[u8], next: usize, look: bool) -> Found {
-        let bit = Self::bit(sum);
-        if !look || self.filter[bit / 64] & (1 << (bit % 64)) == 0 {
-            return Found::Nothing;
-        }
-        let sums = (sum, strong(window));
-        if self.signature.blocks.get(next) == Some(&sums) && self.by_sums.contains_key(&sums) {
-            return Found::At(next);
-        }
-        self.by_sums.get(&sums).map_or(Found::Vain, |block| Found::At(*block))
-    }
-}
-
-/// A window on a reader.
-struct Input<R> {
-    reader: R,
-    buffer: Vec<u8>,
-    at: usize,
-    ended: bool,
-}
-
-impl<R: Read> Input<R> {
-    /// Reads until `size` bytes follow `at`, or the end; what lies before `at` is dropped where more is read.
-    fn fill(&mut self, size: usize) -> io::Result<()> {
-        if self.ended || self.buffer.len() >= self.at + size {
-            return Ok(());
-        }
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let wanted = size + READ_BYTES - self.buffer.len();
-        let got = (&mut self.reader).take(wanted as u64).read_to_end(&mut self.buffer)?;
-        self.ended = got < wanted;
-        Ok(())
-    }
-
-    fn window(&self, size: usize) -> &[u8] {
-        &self.buffer[self.at..(self.at + size).min(self.buffer.len())]
-    }
-}
-
-/// Gathers steps into blocks.
-struct Output<E> {
+/// Gathers steps into blocks of at most [`MAX_BLOCK_BYTES`] and [`MAX_BLOCK_OPS`].
+#[derive(Debug)]
+pub struct BlockWriter<E> {
     emit: E,
     ops: Vec<DeltaOp>,
     literal: usize,
 }
 
-impl<E: FnMut(Block) -> io::Result<()>> Output<E> {
+impl<E: FnMut(Block) -> io::Result<()>> BlockWriter<E> {
+    /// Returns a writer of one file's blocks, which go to `emit`.
+    pub fn new(emit: E) -> Self {
+        Self { emit, ops: Vec::new(), literal: 0 }
+    }
+
+    /// Takes the next step.
+    pub fn step(&mut self, step: Step<'_>) -> io::Result<()> {
+        match step {
+            Step::Literal { bytes, .. } => self.literal(bytes),
+            Step::Copy { offset, length } => {
+                if self.ops.len() == MAX_BLOCK_OPS {
+                    self.flush(false)?;
+                }
+                self.ops.push(DeltaOp::Copy { offset, length });
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the last block.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush(true)
+    }
+
     fn literal(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            if self.literal == MAX_BLOCK_BYTES || self.ops.len() == MAX_BLOCK_OPS {
+            let goes_on = matches!(self.ops.last(), Some(DeltaOp::Literal(_)));
+            if self.literal == MAX_BLOCK_BYTES || self.ops.len() == MAX_BLOCK_OPS && !goes_on {
                 self.flush(false)?;
             }
             let (now, later) = bytes.split_at(bytes.len().min(MAX_BLOCK_BYTES - self.literal));
@@ -277,20 +270,6 @@ impl<E: FnMut(Block) -> io::Result<()>> Output<E> {
         Ok(())
     }
 
-    fn copy(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        if let Some(DeltaOp::Copy { offset: start, length: before }) = self.ops.last_mut()
-            && *start + *before == offset
-        {
-            *before += length;
-            return Ok(());
-        }
-        if self.ops.len() == MAX_BLOCK_OPS {
-            self.flush(false)?;
-        }
-        self.ops.push(DeltaOp::Copy { offset, length });
-        Ok(())
-    }
-
     fn flush(&mut self, last: bool) -> io::Result<()> {
         self.literal = 0;
         (self.emit)(Block { ops: std::mem::take(&mut self.ops), last })
@@ -299,102 +278,23 @@ impl<E: FnMut(Block) -> io::Result<()>> Output<E> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::block::sign;
-
-    fn apply(old: &[u8], blocks: &[Block]) -> Vec<u8> {
-        let mut new = Vec::new();
-        for op in blocks.iter().flat_map(|block| &block.ops) {
-            match op {
-                DeltaOp::Literal(bytes) => new.extend_from_slice(bytes),
-                DeltaOp::Copy { offset, length } => {
-                    let offset = usize::try_from(*offset).unwrap();
-                    new.extend_from_slice(&old[offset..offset + usize::try_from(*length).unwrap()]);
-                }
-            }
-        }
-        new
-    }
-
-    /// Returns the literal bytes that the difference takes.
-    #[track_caller]
-    fn check(old: &[u8], new: &[u8]) -> usize {
-        let signature = sign(old, old.len() as u64).unwrap();
-        let mut blocks = Vec::new();
-        let mut check = DeltaCheck::new(new.len() as u64, old.len() as u64);
-        delta(&signature, new, |block| {
-            check.push(&block).unwrap();
-            blocks.push(block);
-            Ok(())
-        })
-        .unwrap();
-        assert!(blocks.iter().rev().skip(1).all(|block| !block.last) && blocks.last().unwrap().last);
-        assert_eq!(check.written(), new.len() as u64);
-        assert!(apply(old, &blocks) == new, "{} → {} bytes", old.len(), new.len());
-        blocks
-            .iter()
-            .flat_map(|block| &block.ops)
-            .map(|op| if let DeltaOp::Literal(bytes) = op { bytes.len() } else { 0 })
-            .sum()
-    }
-
-    /// Returns bytes that look random and are the same every time.
-    fn noise(seed: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn only_the_difference_travels() {
-        let old = noise(1, 3_000_000);
-        let block = crate::block::block_size(3_000_000) as usize;
-        assert_eq!(check(&old, &old), 0);
-        assert_eq!(check(&old, &old[..1_000_000]), 1_000_000 % block);
-        assert!(check(&old, &[&old[..], b"appended"].concat()) <= block + 8);
-        assert!(check(&old, &[b"in front", &old[..]].concat()) <= 8);
-        assert!(
-            check(&old, &[&old[..1_234_567], b"in the middle", &old[1_234_567..]].concat()) <= block + 13
-        );
-        assert!(check(&old, &[&old[2_000_000..], &old[..2_000_000]].concat()) <= 2 * block);
-        assert_eq!(check(&old, &noise(2, 500_000)), 500_000);
-        assert_eq!(check(&old, b""), 0);
-        assert_eq!(check(b"", &old), old.len());
-        assert!(check(&vec![0; 2_000_000], &vec![0; 3_000_000]) < 4096);
-    }
 
     #[test]
     fn a_whole_file_in_blocks() {
         for length in [0, 1, MAX_BLOCK_BYTES - 1, MAX_BLOCK_BYTES, MAX_BLOCK_BYTES + 1, 3 * MAX_BLOCK_BYTES] {
-            let bytes = noise(3, length);
+            let bytes = vec![3; length];
             let mut blocks = Vec::new();
             whole(&bytes[..], |block| {
                 blocks.push(block);
                 Ok(())
             })
             .unwrap();
-            assert!(apply(&[], &blocks) == bytes, "{length}");
             assert_eq!(blocks.len(), length.div_ceil(MAX_BLOCK_BYTES).max(1));
             assert_eq!(blocks.iter().filter(|block| block.last).count(), 1);
             assert!(blocks.last().unwrap().last);
+            assert!(patch(&[], length as u64, blocks).unwrap() == bytes, "{length}");
         }
-    }
-
-    #[test]
-    fn a_signature_that_hits_everywhere_costs_no_more() {
-        // Every rolling sum is known, no block is: without a limit this would hash 64 KiB at each of 2 M offsets.
-        let blocks = (0..=0xffff).map(|low| (low, 0)).take(32 * 1024).collect();
-        let signature = Signature { block_size: 64 * 1024, size: 2 << 30, blocks };
-        let bytes = noise(4, 2_000_000);
-        let mut got = Vec::new();
-        delta(&signature, &bytes[..], |block| {
-            got.push(block);
-            Ok(())
-        })
-        .unwrap();
-        assert!(apply(&[], &got) == bytes);
     }
 
     #[test]
@@ -415,21 +315,34 @@ mod tests {
         check(vec![copy(0, 0); MAX_BLOCK_OPS + 1], false, Err(DeltaError::TooLarge));
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_delta_that_lies_builds_nothing() {
+        let literal = |length, last| Block { ops: vec![DeltaOp::Literal(vec![0; length])], last };
+        let copy = |offset, length| Block { ops: vec![DeltaOp::Copy { offset, length }], last: false };
+        let check = |blocks: Vec<Block>, expected| assert_eq!(patch(b"old", 4, blocks), Err(expected));
+        check(vec![copy(0, 3), copy(1, 3)], DeltaError::OutOfBasis);
+        check(vec![copy(u64::MAX, 1)], DeltaError::OutOfBasis);
+        check(vec![copy(0, 3), copy(0, 3)], DeltaError::TooLong);
+        check(vec![copy(0, 3), literal(1, false)], DeltaError::TooShort);
+        check(vec![literal(3, true)], DeltaError::TooShort);
+        assert_eq!(patch(b"old", 4, [copy(0, 3), literal(1, true)]).unwrap(), b"old\0");
+    }
 
-        #[test]
-        fn applying_the_delta_gives_the_new_version(
-            old in prop::collection::vec(0u8..3, 0..6000),
-            edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3000, prop::collection::vec(0u8..3, 0..300)), 0..4),
-        ) {
-            let mut new = old.clone();
-            for (at, drop, insert) in edits {
-                let at = at.index(new.len() + 1);
-                let end = (at + drop).min(new.len());
-                new.splice(at..end, insert);
-            }
-            check(&old, &new);
+    #[test]
+    fn blocks_keep_to_their_limits() {
+        let mut blocks = Vec::new();
+        let mut writer = BlockWriter::new(|block| {
+            blocks.push(block);
+            Ok(())
+        });
+        let bytes = vec![1; 3 * MAX_BLOCK_BYTES];
+        writer.step(Step::Literal { offset: 0, bytes: &bytes }).unwrap();
+        for _ in 0..2 * MAX_BLOCK_OPS {
+            writer.step(Step::Copy { offset: 0, length: 1 }).unwrap();
+            writer.step(Step::Literal { offset: 0, bytes: b"12" }).unwrap();
         }
+        writer.finish().unwrap();
+        let size = (bytes.len() + 6 * MAX_BLOCK_OPS) as u64;
+        assert_eq!(patch(b"o", size, blocks).unwrap().len() as u64, size);
     }
 }

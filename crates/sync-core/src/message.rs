@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::block::Signature;
 use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
@@ -125,17 +126,6 @@ pub enum DeltaOp {
         /// How many.
         length: u64,
     },
-}
-
-/// The block sums of a file, from which a peer that holds a newer version computes a delta.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
-    /// Bytes in each block but the last.
-    pub block_size: u32,
-    /// The file's length in bytes.
-    pub size: u64,
-    /// One for each block, in order: the rolling sum and the first 8 bytes of the block's BLAKE3.
-    pub blocks: Vec<(u32, u64)>,
 }
 
 /// From a replica to the engine.

@@ -66,7 +66,7 @@ impl Reading {
             Err(error) => return Err(read_failed(tree, id, &path, Some(&error))),
         };
         let hashing = Hashing::new(file, expect);
-        let source = match basis.filter(|basis| !basis.blocks.is_empty()) {
+        let source = match basis.filter(|basis| !basis.is_empty()) {
             None => Source::Whole(Box::new(hashing)),
             Some(basis) => match Difference::start(basis, hashing) {
                 Ok(difference) => Source::Difference(difference),

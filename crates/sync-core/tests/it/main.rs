@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a failing world says its seed, and what happens in it")]
 
+mod deltas;
 mod disk;
 mod laws;
 mod random;

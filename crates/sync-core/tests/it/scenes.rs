@@ -480,7 +480,7 @@ fn a_hostile_remote_is_thrown_out() {
         Reply::Data { id: 999, block: literal(1, true) },
         Reply::Data { id: 0, block: literal(1, true) },
         Reply::Applied { id: 998, outcome: Outcome::Done },
-        Reply::Signed { id: 0, signature: Signature { block_size: 1024, size: 0, blocks: vec![] } },
+        Reply::Signed { id: 0, signature: Signature::new(0, &[]).unwrap() },
         Reply::ReadFailed { id: 997, actual: None, failure: None },
     ];
     for reply in unknown {
