@@ -21,6 +21,9 @@ use crate::env_vars;
 use crate::exit_code;
 use crate::ui::Ui;
 
+/// What is logged unless someone asks: of requests that failed, the client's log knows less than our own words.
+const LOGGED: &str = "error,kube_client=off";
+
 /// What a verb leaves: the process's exit code, or why not.
 pub(crate) type Outcome = Result<u8, Failure>;
 
@@ -37,7 +40,8 @@ pub(crate) async fn run() -> u8 {
             };
         }
     };
-    let filter = env_vars::text(env_vars::RUST_LOG).map_or_else(|| EnvFilter::new("error"), EnvFilter::new);
+    let filter = env_vars::text(env_vars::RUST_LOG).unwrap_or_else(|| LOGGED.to_owned());
+    let filter = EnvFilter::new(filter);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut ui = Ui::new(cli.global.output);
     let outcome = match &cli.verb {

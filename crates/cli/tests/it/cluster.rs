@@ -121,3 +121,22 @@ fn a_state_folder_that_others_may_enter_is_refused() {
     hint: chmod 700 [TEMP]/home
     ");
 }
+
+#[test]
+fn a_cluster_that_is_not_there_is_told_once_and_soon() {
+    let mut env = environment();
+    env.write(
+        "kubeconfig",
+        "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}], \
+         clusters: [{name: s, cluster: {server: 'http://127.0.0.1:1'}}], \
+         contexts: [{name: c, context: {cluster: s, user: u}}]}\n",
+    );
+    let file = env.project().join("kubeconfig").display().to_string();
+    env.set("KUBECONFIG", &file);
+    assert_snapshot!(env.run(&["status"]), @"
+    exit 1
+    --- stderr
+    error: cannot reach the cluster http://127.0.0.1:1: Connection refused (os error 111)
+    hint: is the cluster up, and this machine on its network? try: kubectl cluster-info
+    ");
+}
