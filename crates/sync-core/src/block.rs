@@ -24,7 +24,7 @@ use twox_hash::XxHash3_64;
 
 pub(crate) use self::layout::Layout;
 use self::layout::{ROLLING_BYTES, STRONG_BYTES};
-pub(crate) use self::rolling::{FILTER_BITS, Rolling};
+pub(crate) use self::rolling::{Filter, Rolling};
 
 mod layout;
 mod rolling;
@@ -323,8 +323,8 @@ mod tests {
     fn golden_bytes() {
         let bytes = postcard::to_stdvec(&sign(&[7; 300][..], 300).unwrap()).unwrap();
         // The size and the length, then for each block the rolling sum (7 times each place, and 7 for each byte
-        // from bit 18 on) and the strong sum.
-        let rolling = |length: u32| (7 * length * (length + 1) / 2 + ((7 * length) << 18)).to_le_bytes();
+        // from bit 24 on) and the strong sum.
+        let rolling = |length: u32| (7 * length * (length + 1) / 2 + ((7 * length) << 24)).to_le_bytes();
         let expected =
             [&[0xac, 2, 14][..], &rolling(256), &[68, 149, 173], &rolling(44), &[77, 128, 215]].concat();
         assert_eq!(bytes, expected);

@@ -2,8 +2,33 @@
 
 /// Lanes that a window is summed in: as many bytes as a vector of the smallest machine has.
 const LANES: usize = 16;
-/// The low bits of a sum's value that a filter may look at.
-pub(crate) const FILTER_BITS: u32 = 18;
+/// The bits of a sum's value that hold the weighted sum: the low ones. The rest are of the plain sum.
+const WEIGHTED_BITS: u32 = 24;
+
+/// A set of sums that may hold more than was put in: the weighted sum chooses a word and the plain sum a bit of it.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    /// A power of two of them.
+    words: Vec<u64>,
+}
+
+impl Filter {
+    /// Returns an empty set with at least this many words of 64 bits, as far as a value can tell them apart.
+    pub(crate) fn new(words: usize) -> Self {
+        Self { words: vec![0; words.next_power_of_two().min(1 << WEIGHTED_BITS)] }
+    }
+
+    /// Puts in the sum with this value.
+    pub(crate) fn insert(&mut self, value: u32) {
+        let mask = self.words.len() - 1;
+        self.words[value as usize & mask] |= 1 << ((value >> WEIGHTED_BITS) % 64);
+    }
+
+    fn holds(&self, sum: Rolling) -> bool {
+        let mask = self.words.len().wrapping_sub(1);
+        self.words.get(sum.weighted as usize & mask).is_some_and(|word| (word >> (sum.plain % 64)) & 1 != 0)
+    }
+}
 
 /// A sum of a window of bytes that can be moved on by one byte without reading the window again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,25 +73,25 @@ impl Rolling {
         self.weighted = self.weighted.wrapping_add(self.plain.wrapping_sub(self.length.wrapping_mul(out)));
     }
 
-    /// Moves the window on, out of `out` and into `into`, until `filter` holds something at the low bits of its value.
-    /// The filter's length is a power of two within [`FILTER_BITS`].
+    /// Moves the window on, out of `out` and into `into`, until `filter` holds its sum.
     ///
     /// Returns how many bytes it moved, at least one; `None` when it moved by all there are.
-    pub(crate) fn roll_until(&mut self, out: &[u8], into: &[u8], filter: &[u8]) -> Option<usize> {
-        // On the stack, the sums would be stored at each byte.
+    pub(crate) fn roll_until(&mut self, out: &[u8], into: &[u8], filter: &Filter) -> Option<usize> {
+        // Sums of the machine's own, one counter, no bounds to check: this loop is what a version that shares nothing
+        // costs.
         let mut sum = *self;
-        let mask = filter.len().wrapping_sub(1);
-        let found = out.iter().zip(into).position(|(out, into)| {
-            sum.roll(*out, *into);
-            // The low bits of the value are those of the weighted sum.
-            filter.get(sum.weighted as usize & mask).is_some_and(|held| *held != 0)
+        let count = out.len().min(into.len());
+        let (out, into) = (&out[..count], &into[..count]);
+        let found = (0..count).find(|at| {
+            sum.roll(out[*at], into[*at]);
+            filter.holds(sum)
         });
         *self = sum;
         found.map(|before| before + 1)
     }
 
     pub(crate) fn value(self) -> u32 {
-        self.weighted.wrapping_add(self.plain << FILTER_BITS)
+        (self.weighted & ((1 << WEIGHTED_BITS) - 1)) | (self.plain << WEIGHTED_BITS)
     }
 }
 
@@ -106,16 +131,15 @@ mod tests {
             prop_assume!(bytes.len() > window);
             let (out, into) = (&bytes[..bytes.len() - window], &bytes[window..]);
             let wanted = to.index(out.len()) + 1;
-            let mut filter = [0; 256];
-            let slot = |at: usize| Rolling::of(&bytes[at..at + window]).value() as usize & 255;
-            filter[slot(wanted)] = 1;
-            let first = (1..=wanted).find(|at| slot(*at) == slot(wanted));
+            let mut filter = Filter::new(4);
+            filter.insert(Rolling::of(&bytes[wanted..wanted + window]).value());
+            let first = (1..=wanted).find(|at| filter.holds(Rolling::of(&bytes[*at..at + window])));
             let mut sum = Rolling::of(&bytes[..window]);
             prop_assert_eq!(sum.roll_until(out, into, &filter), first);
             let at = first.unwrap();
             prop_assert_eq!(sum, Rolling::of(&bytes[at..at + window]));
             let mut sum = Rolling::of(&bytes[..window]);
-            prop_assert_eq!(sum.roll_until(out, into, &[0; 256]), None);
+            prop_assert_eq!(sum.roll_until(out, into, &Filter::new(4)), None);
             prop_assert_eq!(sum, Rolling::of(&bytes[bytes.len() - window..]));
         }
     }

@@ -291,7 +291,8 @@ impl Differ {
         };
         loop {
             let window = &self.buffer[self.at..self.at + length];
-            let seen = (self.start + self.at as u64) / length as u64;
+            // A block's length is a power of two.
+            let seen = (self.start + self.at as u64) >> length.trailing_zeros();
             if !looked && self.vain <= VAIN_AT_START + seen * VAIN_PER_BLOCK {
                 match index.find(&self.signature, sum.value(), || strong(window)) {
                     Found::At(block) => return self.found(block, emit).map(|()| true),

@@ -1,17 +1,19 @@
 //! The anchors of a signature by their sums.
 
-use crate::block::{FILTER_BITS, Layout, Signature};
+use crate::block::{Filter, Layout, Signature};
 
 /// Slots that are looked at for one sum: a hostile signature can't make it more.
 const PROBES: usize = 16;
-/// Bytes of filter for each anchor, and so the share of offsets that it lets through for nothing.
-const FILTER_PER_ANCHOR: usize = 64;
+/// Words of filter for each anchor: it lets one in 256 offsets through for nothing.
+const WORDS_PER_ANCHOR: usize = 4;
+/// The most words of filter: with 16,384 anchors, twice as many offsets come through.
+const MAX_WORDS: usize = 1 << 15;
 
 /// Finds anchors by their rolling sums, in a table with open addressing.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// Not 0 where the low bits of an anchor's rolling sum point: settles nearly every offset.
-    filter: Vec<u8>,
+    /// Holds each anchor's rolling sum: settles nearly every offset.
+    filter: Filter,
     /// A rolling sum and the number of the anchor's block plus one; 0 where the slot is free.
     slots: Vec<(u32, u32)>,
     layout: Layout,
@@ -32,9 +34,9 @@ impl Index {
     pub(super) fn new(signature: &Signature) -> Self {
         let layout = signature.layout();
         let anchors = layout.blocks.div_ceil(layout.stride).max(1);
-        let bytes = (anchors * FILTER_PER_ANCHOR).next_power_of_two().min(1 << FILTER_BITS);
+        let filter = Filter::new((anchors * WORDS_PER_ANCHOR).min(MAX_WORDS));
         let slots = vec![(0, 0); (anchors * 2).next_power_of_two()];
-        let mut index = Self { filter: vec![0; bytes], slots, layout };
+        let mut index = Self { filter, slots, layout };
         for (block, sum) in signature.anchors() {
             index.add(signature, block, sum);
         }
@@ -49,8 +51,7 @@ impl Index {
             match self.slots[place] {
                 (_, 0) => {
                     self.slots[place] = (sum, number);
-                    let mask = self.filter.len() - 1;
-                    self.filter[sum as usize & mask] = 1;
+                    self.filter.insert(sum);
                     return;
                 }
                 (held, number)
@@ -70,7 +71,7 @@ impl Index {
         (first..first + PROBES).map(move |place| place & mask)
     }
 
-    pub(super) fn filter(&self) -> &[u8] {
+    pub(super) fn filter(&self) -> &Filter {
         &self.filter
     }
 

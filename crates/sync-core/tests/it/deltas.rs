@@ -156,6 +156,19 @@ fn only_what_differs_travels() {
 }
 
 #[test]
+fn overwrites_in_place_need_no_anchor() {
+    // A byte in every anchor: there is none left to be found, and the blocks between are where they were.
+    let size = 5 * MIB;
+    let (old, block, stride) = (noise(7, size), block_of(size), 8);
+    let mut new = old.clone();
+    new.iter_mut().step_by(block * stride).for_each(|byte| *byte ^= 1);
+    let anchors = size.div_ceil(block * stride);
+    assert_eq!(check(&old, &new).literal, anchors * block);
+    let old = signature(&old);
+    assert_eq!(steps(&old, &new, &[1000]), steps(&old, &new, &[size]));
+}
+
+#[test]
 fn an_edit_among_likenesses() {
     // Rows that are alike, again and again, and nowhere for long.
     let old: Vec<u8> = (0..600_000u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
