@@ -1,33 +1,11 @@
-//! Two versions of a file make a delta that rebuilds the newer; hostile signatures and blocks do no harm.
+//! Two versions of a file make a delta that rebuilds the newer, in any pieces; hostile signatures and blocks do no harm.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use towline_sync_core::block::sign;
+use towline_sync_core::block::{Signature, SignatureBuilder, sign};
 use towline_sync_core::codec::Decoder;
-use towline_sync_core::delta::{DeltaCheck, delta};
-use towline_sync_core::message::{Block, DeltaOp, Signature};
-
-/// Builds the newer version as a replica does: nothing is taken from a block that the check refuses.
-fn rebuild(old: &[u8], size: usize, blocks: &[Block]) -> Option<Vec<u8>> {
-    let mut check = DeltaCheck::new(size as u64, old.len() as u64);
-    let mut new = Vec::new();
-    for block in blocks {
-        check.push(block).ok()?;
-        for op in &block.ops {
-            match op {
-                DeltaOp::Literal(bytes) => new.extend_from_slice(bytes),
-                DeltaOp::Copy { offset, length } => {
-                    let start = usize::try_from(*offset).expect("checked");
-                    let length = usize::try_from(*length).expect("checked");
-                    new.extend_from_slice(&old[start..start + length]);
-                }
-            }
-        }
-        assert!(new.len() <= size, "the check let a file grow past its size");
-        assert_eq!(check.written(), new.len() as u64);
-    }
-    Some(new)
-}
+use towline_sync_core::delta::{BlockWriter, DeltaCheck, Differ, delta, patch};
+use towline_sync_core::message::{Block, DeltaOp};
 
 fn blocks(signature: &Signature, new: &[u8]) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -39,25 +17,72 @@ fn blocks(signature: &Signature, new: &[u8]) -> Vec<Block> {
     blocks
 }
 
-fuzz_target!(|data: &[u8]| {
-    let Some((cut, rest)) = data.split_first_chunk::<2>() else { return };
-    let (old, new) = rest.split_at(usize::from(u16::from_le_bytes(*cut)).min(rest.len()));
-    // Versions longer than a block share content only if the input repeats; make them so.
-    let old = old.repeat(64);
-    let new = [new, &old, new].concat();
-    let signature = sign(old.as_slice(), old.len() as u64).expect("the size is right");
-    assert_eq!(rebuild(&old, new.len(), &blocks(&signature, &new)).as_deref(), Some(new.as_slice()));
+/// The same, from content that comes in pieces.
+fn blocks_of_pieces(signature: &Signature, new: &[u8], length: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut writer = BlockWriter::new(|block| {
+        blocks.push(block);
+        Ok(())
+    });
+    let mut differ = Differ::new(signature);
+    for piece in new.chunks(length) {
+        differ.push(piece, &mut |step| writer.step(step)).expect("nothing fails");
+    }
+    differ.finish(&mut |step| writer.step(step)).expect("nothing fails");
+    writer.finish().expect("nothing fails");
+    blocks
+}
 
+/// Returns the steps with neighbouring literals as one.
+fn steps(blocks: Vec<Block>) -> Vec<DeltaOp> {
+    let mut steps: Vec<DeltaOp> = Vec::new();
+    for op in blocks.into_iter().flat_map(|block| block.ops) {
+        match (steps.last_mut(), op) {
+            (Some(DeltaOp::Literal(before)), DeltaOp::Literal(bytes)) => before.extend(bytes),
+            (_, op) => steps.push(op),
+        }
+    }
+    steps
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some(([low, high, repeats], rest)) = data.split_first_chunk::<3>() else { return };
+    let (old, new) = rest.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(rest.len()));
+    // Versions longer than a block share content only if the input repeats; make them so. Above 256 KiB there are
+    // blocks that are no anchors.
+    let old = old.repeat(usize::from(*repeats) * 8 + 1);
+    let new = [new, &old, new, &old[old.len() / 3..]].concat();
+    let size = new.len() as u64;
+    let length = usize::from(*low) * 97 + 1;
+
+    let signature = sign(old.as_slice(), old.len() as u64).expect("the size is right");
+    let mut builder = SignatureBuilder::new(old.len() as u64);
+    old.chunks(length).for_each(|piece| builder.push(piece));
+    assert_eq!(builder.finish().as_ref(), Ok(&signature));
+    let whole = blocks(&signature, &new);
+    assert_eq!(steps(blocks_of_pieces(&signature, &new, length)), steps(whole.clone()));
+    assert_eq!(patch(&old, size, whole).as_deref(), Ok(new.as_slice()));
+
+    // A signature from a peer: refused, or what it stands for is copied from within its file.
     let mut decoder = Decoder::new();
     decoder.push(rest);
     if let Ok(Some(signature)) = decoder.next::<Signature>() {
-        let _ = blocks(&signature, &new);
+        assert_eq!(Signature::new(signature.size(), signature.sums()).as_ref(), Ok(&signature));
     }
+    // The right length, made of what came.
+    let sums: Vec<u8> = rest.iter().copied().cycle().take(signature.sums().len()).collect();
+    if let Ok(hostile) = Signature::new(old.len() as u64, &sums) {
+        let mut check = DeltaCheck::new(size, hostile.size());
+        for block in blocks_of_pieces(&hostile, &new, length) {
+            check.push(&block).expect("within the older version and the newer's length");
+        }
+        assert_eq!(check.written(), size);
+    }
+    // Blocks from a peer.
     let mut decoder = Decoder::new();
     decoder.push(rest);
-    let mut hostile = Vec::new();
-    while let Ok(Some(block)) = decoder.next::<Block>() {
-        hostile.push(block);
+    let hostile = std::iter::from_fn(|| decoder.next::<Block>().ok().flatten());
+    if let Ok(built) = patch(&old, size, hostile) {
+        assert_eq!(built.len() as u64, size);
     }
-    let _ = rebuild(&old, new.len(), &hostile);
 });
