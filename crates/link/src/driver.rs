@@ -2,20 +2,24 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BufMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
+use towline_wire::{Inbound, Outbound, Outgoing, Received};
 
 use crate::error::LinkError;
 use crate::shared::Shared;
 
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// So much is read, in bytes, before what came is passed on.
+const READ_BYTES: usize = 256 * 1024;
+/// How many pieces the stream is given at once.
+const PIECES: usize = 16;
 /// After so many rounds others get their turn.
 const ROUNDS: usize = 16;
 /// How long the last words may take to go out.
@@ -26,10 +30,11 @@ pub struct Driver {
     shared: Arc<Shared>,
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
-    input: Box<[u8]>,
-    /// Frames on their way into the stream, of which `written` bytes are there.
-    output: Vec<u8>,
-    written: usize,
+    inbound: Inbound,
+    outbound: Outbound,
+    /// What came and is not yet passed on, and what is to go out: only while the shared state is not locked.
+    received: Vec<Received>,
+    outgoing: Vec<Outgoing>,
     needs_flush: bool,
     timer: Pin<Box<Sleep>>,
 }
@@ -38,15 +43,17 @@ impl Driver {
     pub(crate) fn new(
         reader: Box<dyn AsyncRead + Send + Unpin>,
         writer: Box<dyn AsyncWrite + Send + Unpin>,
+        outbound: Outbound,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             shared,
             reader,
             writer,
-            input: vec![0; READ_BYTES].into_boxed_slice(),
-            output: Vec::new(),
-            written: 0,
+            inbound: Inbound::new(),
+            outbound,
+            received: Vec::new(),
+            outgoing: Vec::new(),
             needs_flush: false,
             timer: Box::pin(sleep_until(Instant::now())),
         }
@@ -80,18 +87,50 @@ impl Driver {
 
     /// Returns whether anything was read, or the stream failed.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut buffer = ReadBuf::new(&mut self.input);
-        let Poll::Ready(result) = Pin::new(&mut self.reader).poll_read(cx, &mut buffer) else {
+        let mut count = 0;
+        let mut end = None;
+        while count < READ_BYTES && end.is_none() {
+            let (buffer, limit) = self.inbound.buffer();
+            let read = pin!(self.reader.read_buf(&mut buffer.limit(limit))).poll(cx);
+            match read {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => end = Some(LinkError::StreamEnded),
+                Poll::Ready(Err(error)) => end = Some(LinkError::Read(Arc::new(error))),
+                Poll::Ready(Ok(bytes)) => {
+                    count += bytes;
+                    self.inbound.handle_read(bytes);
+                    loop {
+                        match self.inbound.poll() {
+                            Ok(Some(received)) => self.received.push(received),
+                            Ok(None) => break,
+                            Err(error) => {
+                                end = Some(error.into());
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if count == 0 && end.is_none() {
             return false;
-        };
+        }
+        let now = Instant::now().into_std();
         let mut state = self.shared.lock();
-        match result {
-            Ok(()) if buffer.filled().is_empty() => state.fail(LinkError::StreamEnded),
-            Ok(()) => {
-                state.mux.handle_bytes(Instant::now().into_std(), buffer.filled());
+        state.traffic.set_received(self.inbound.received());
+        state.mux.handle_progress(now);
+        for received in self.received.drain(..) {
+            state.mux.handle_received(now, Ok(received));
+            state.drain_events();
+        }
+        match end {
+            // Said to the peer, too.
+            Some(LinkError::Connection(error)) => {
+                state.mux.handle_received(now, Err(error));
                 state.drain_events();
             }
-            Err(error) => state.fail(LinkError::Read(Arc::new(error))),
+            Some(error) => state.fail(error),
+            None => {}
         }
         true
     }
@@ -107,7 +146,8 @@ impl Driver {
         if self.timer.as_mut().poll(cx).is_pending() {
             return false;
         }
-        state.mux.handle_timeout(Instant::now().into_std());
+        let now = Instant::now().into_std();
+        state.mux.handle_timeout(now);
         state.drain_events();
         true
     }
@@ -124,13 +164,16 @@ impl Driver {
                 }
                 Poll::Ready(Ok(())) => {}
             }
-            let mut state = self.shared.lock();
-            state.mux.poll_transmit(Instant::now().into_std(), &mut self.output);
-            state.drain_events();
-            drop(state);
-            if !self.output.is_empty() {
+            let is_held_back = self.fill();
+            if self.outbound.has_remaining() {
                 has_moved = true;
                 continue;
+            }
+            let now = Instant::now().into_std();
+            if is_held_back {
+                self.outbound.blocked(now);
+            } else {
+                self.outbound.idle(now);
             }
             if self.needs_flush {
                 match Pin::new(&mut self.writer).poll_flush(cx) {
@@ -146,32 +189,67 @@ impl Driver {
         }
     }
 
+    /// Takes from the mux what is to go out now; returns whether there is more that the path has no room for.
+    fn fill(&mut self) -> bool {
+        let now = Instant::now().into_std();
+        let mut room = self.outbound.room();
+        let mut state = self.shared.lock();
+        while let Some(outgoing) = state.mux.poll_frame(now, room) {
+            room = room.saturating_sub(outgoing.frame.data_bytes());
+            self.outgoing.push(outgoing);
+        }
+        state.drain_events();
+        state.traffic.set_sent(self.outbound.sent());
+        let is_held_back = state.mux.is_held_back();
+        drop(state);
+        // Packing takes its time; nobody waits for the lock meanwhile.
+        for outgoing in self.outgoing.drain(..) {
+            self.outbound.push(outgoing, || Instant::now().into_std());
+        }
+        is_held_back
+    }
+
     /// Brings everything given out by the mux into the stream.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.output.len() {
-            let count =
-                std::task::ready!(Pin::new(&mut self.writer).poll_write(cx, &self.output[self.written..]))?;
+        if !self.outbound.has_remaining() {
+            return Poll::Ready(Ok(()));
+        }
+        self.outbound.begin(Instant::now().into_std());
+        while self.outbound.has_remaining() {
+            let writer = Pin::new(&mut self.writer);
+            let written = if writer.is_write_vectored() {
+                let mut pieces = [IoSlice::new(&[]); PIECES];
+                let count = self.outbound.chunks_vectored(&mut pieces);
+                writer.poll_write_vectored(cx, &pieces[..count])
+            } else {
+                writer.poll_write(cx, self.outbound.chunk())
+            };
+            let now = Instant::now().into_std();
+            let Poll::Ready(count) = written else {
+                self.outbound.blocked(now);
+                return Poll::Pending;
+            };
+            let count = count?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += count;
+            self.outbound.advance(count);
+            self.outbound.wrote(now, count);
             self.needs_flush = true;
         }
-        self.output.clear();
-        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
     /// Tells the peer why the link ended, and ends the stream.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            std::task::ready!(self.poll_output(cx))?;
-            self.shared.lock().mux.poll_transmit(Instant::now().into_std(), &mut self.output);
-            if self.output.is_empty() {
+            ready!(self.poll_output(cx))?;
+            self.fill();
+            if !self.outbound.has_remaining() {
                 break;
             }
         }
-        std::task::ready!(Pin::new(&mut self.writer).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.writer).poll_flush(cx))?;
         Pin::new(&mut self.writer).poll_shutdown(cx)
     }
 }
@@ -184,6 +262,6 @@ impl Drop for Driver {
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("output", &(self.output.len() - self.written)).finish_non_exhaustive()
+        f.debug_struct("Driver").field("output", &self.outbound.remaining()).finish_non_exhaustive()
     }
 }

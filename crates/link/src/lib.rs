@@ -12,6 +12,7 @@ mod driver;
 mod error;
 mod shared;
 mod stream;
+mod traffic;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -21,14 +22,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use towline_wire::Mux;
+use towline_wire::{Mux, Outbound};
 
-pub use towline_wire::{Config, Hello, Priority, Role, Traffic};
+pub use towline_wire::{Compression, Config, Hello, Priority, Role};
 
 pub use crate::driver::Driver;
 pub use crate::error::{LinkError, ResetReason};
 use crate::shared::Shared;
 pub use crate::stream::{Channel, ChannelReader, ChannelWriter};
+pub use crate::traffic::Traffic;
 
 /// What one end brings to a link.
 #[derive(Debug, Clone)]
@@ -62,9 +64,11 @@ where
 {
     let LinkOptions { hello, role, config } = options;
     let waiting_limit = config.max_channels;
-    let mux = Mux::new(role, &hello, config, Instant::now().into_std());
+    let now = Instant::now().into_std();
+    let outbound = Outbound::new(&hello, role, config.compression, writer.is_write_vectored(), now);
+    let mux = Mux::new(role, &hello, config, now);
     let shared = Arc::new(Shared::new(mux, waiting_limit));
-    let mut driver = Driver::new(Box::new(reader), Box::new(writer), Arc::clone(&shared));
+    let mut driver = Driver::new(Box::new(reader), Box::new(writer), outbound, Arc::clone(&shared));
     let peer = poll_fn(|cx| {
         let end = driver.poll(cx);
         match (shared.lock().peer.take(), end) {
@@ -90,7 +94,7 @@ impl Link {
     /// Returns at once: bytes can be written before the peer has accepted, and a refusal comes as a reset.
     #[expect(clippy::unused_async, reason = "callers are not to depend on it never having to wait")]
     pub async fn open(&self, opening: impl Into<Bytes>, priority: Priority) -> Result<Channel, LinkError> {
-        let id = self.shared.lock().open(&opening.into(), priority)?;
+        let id = self.shared.lock().open(opening.into(), priority)?;
         Ok(Channel::new(Arc::clone(&self.shared), id))
     }
 
@@ -125,7 +129,7 @@ impl Link {
 
     /// Returns the bytes of the stream so far.
     pub fn traffic(&self) -> Traffic {
-        self.shared.lock().mux.traffic()
+        self.shared.lock().traffic
     }
 }
 

@@ -8,12 +8,11 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use towline_wire::{ChannelId, Event, Hello, Mux, Priority};
+use towline_wire::{ChannelId, Event, Hello, Mux, Priority, UnknownChannel};
 
 use crate::error::{LinkError, ResetReason};
+use crate::traffic::Traffic;
 
-/// A reader's emptied buffer larger than this is given back, in bytes.
-const KEPT_BYTES: usize = 64 * 1024;
 /// What openings that wait to be accepted may hold, in bytes; the next one is refused.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
 
@@ -25,6 +24,7 @@ impl Shared {
     pub(crate) fn new(mux: Mux, waiting_limit: usize) -> Self {
         Self(Mutex::new(State {
             mux,
+            traffic: Traffic::default(),
             peer: None,
             end: None,
             channels: BTreeMap::new(),
@@ -46,6 +46,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) mux: Mux,
+    pub(crate) traffic: Traffic,
     /// The peer's hello, until the handshake takes it.
     pub(crate) peer: Option<Hello>,
     end: Option<LinkError>,
@@ -64,7 +65,8 @@ pub(crate) struct State {
 /// A channel as its handles see it.
 #[derive(Debug, Default)]
 struct Stream {
-    received: VecDeque<u8>,
+    /// In the pieces that came.
+    received: VecDeque<Bytes>,
     is_finished: bool,
     reset: Option<ResetReason>,
     reader: Option<Waker>,
@@ -88,18 +90,19 @@ pub(crate) enum Half {
 }
 
 impl State {
-    pub(crate) fn open(&mut self, opening: &[u8], priority: Priority) -> Result<ChannelId, LinkError> {
+    pub(crate) fn open(&mut self, opening: Bytes, priority: Priority) -> Result<ChannelId, LinkError> {
         if let Some(end) = &self.end {
             return Err(end.clone());
         }
-        let id = self.mux.open(opening, priority)?;
+        let id = self.mux.open(Instant::now().into_std(), opening, priority)?;
         self.channels.insert(id, Stream { handles: 2, ..Stream::default() });
         wake(&mut self.driver);
         Ok(id)
     }
 
     pub(crate) fn close(&mut self) {
-        self.mux.close(Instant::now().into_std(), "closed");
+        let now = Instant::now().into_std();
+        self.mux.close(now, "closed");
         self.drain_events();
         wake(&mut self.driver);
     }
@@ -156,6 +159,13 @@ impl State {
         self.closed.notify_waiters();
     }
 
+    /// Wakes the driver when the mux has something for it.
+    fn wake_driver(&mut self) {
+        if self.mux.has_frame() {
+            wake(&mut self.driver);
+        }
+    }
+
     /// Hands what happened in the mux to those whom it concerns.
     pub(crate) fn drain_events(&mut self) {
         while let Some(event) = self.mux.poll_event() {
@@ -164,7 +174,7 @@ impl State {
                 Event::Opened { channel, priority: _, opening } => self.handle_opened(channel, opening),
                 Event::Data { channel, bytes } => {
                     if let Some(stream) = self.channels.get_mut(&channel) {
-                        stream.received.extend(&bytes);
+                        stream.received.push_back(bytes);
                         wake(&mut stream.reader);
                     }
                 }
@@ -195,7 +205,7 @@ impl State {
         }
     }
 
-    fn handle_opened(&mut self, channel: ChannelId, opening: Vec<u8>) {
+    fn handle_opened(&mut self, channel: ChannelId, opening: Bytes) {
         if !self.is_accepting {
             self.mux.reset(channel, "no channels are accepted");
         } else if self.waiting.len() >= self.waiting_limit
@@ -204,33 +214,21 @@ impl State {
             self.mux.reset(channel, "too many channels wait to be accepted");
         } else {
             self.waiting_bytes += opening.len();
-            self.waiting.push_back((opening.into(), channel));
+            self.waiting.push_back((opening, channel));
             self.channels.insert(channel, Stream { handles: 2, ..Stream::default() });
             wake(&mut self.acceptor);
         }
     }
 
-    /// Gives received bytes to `take`, which returns how many it used; 0 bytes given mean the end.
-    pub(crate) fn poll_read(
-        &mut self,
-        cx: &Context<'_>,
-        id: ChannelId,
-        take: impl FnOnce(&[u8], &[u8]) -> usize,
-    ) -> Poll<io::Result<()>> {
-        let Some(stream) = self.channels.get_mut(&id) else { return Poll::Ready(Ok(())) };
-        if !stream.received.is_empty() {
-            let (first, second) = stream.received.as_slices();
-            let used = take(first, second);
-            stream.received.drain(..used);
-            if stream.received.is_empty() && stream.received.capacity() > KEPT_BYTES {
-                stream.received = VecDeque::new();
-            }
-            self.mux.consume(id, used);
-            wake(&mut self.driver);
-            return Poll::Ready(Ok(()));
+    /// Returns the next piece that was received, of which [`consume`](Self::consume) is to be told when it is used;
+    /// an empty one at the end.
+    pub(crate) fn poll_read(&mut self, cx: &Context<'_>, id: ChannelId) -> Poll<io::Result<Bytes>> {
+        let Some(stream) = self.channels.get_mut(&id) else { return Poll::Ready(Ok(Bytes::new())) };
+        if let Some(piece) = stream.received.pop_front() {
+            return Poll::Ready(Ok(piece));
         }
         if stream.is_finished {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Bytes::new()));
         }
         if let Some(reason) = &stream.reset {
             return Poll::Ready(Err(reset_error(reason)));
@@ -242,13 +240,44 @@ impl State {
         Poll::Pending
     }
 
+    pub(crate) fn consume(&mut self, id: ChannelId, bytes: usize) {
+        self.mux.consume(Instant::now().into_std(), id, bytes);
+        self.wake_driver();
+    }
+
+    /// Takes the beginning of `bytes`, which move on past it.
+    pub(crate) fn poll_write_bytes(
+        &mut self,
+        cx: &Context<'_>,
+        id: ChannelId,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        let before = bytes.len();
+        self.poll_write_with(cx, id, before, |mux| {
+            mux.write_bytes(id, bytes)?;
+            Ok(before - bytes.len())
+        })
+        .map_ok(|_| ())
+    }
+
     pub(crate) fn poll_write(
         &mut self,
         cx: &Context<'_>,
         id: ChannelId,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if bytes.is_empty() {
+        self.poll_write_with(cx, id, bytes.len(), |mux| mux.write(id, bytes))
+    }
+
+    /// Has `write` give some of `length` bytes to the mux, and returns how many.
+    fn poll_write_with(
+        &mut self,
+        cx: &Context<'_>,
+        id: ChannelId,
+        length: usize,
+        write: impl FnOnce(&mut Mux) -> Result<usize, UnknownChannel>,
+    ) -> Poll<io::Result<usize>> {
+        if length == 0 {
             return Poll::Ready(Ok(0));
         }
         let Some(stream) = self.channels.get_mut(&id) else {
@@ -260,13 +289,13 @@ impl State {
         if let Some(end) = &self.end {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, end.clone())));
         }
-        match self.mux.write(id, bytes) {
+        match write(&mut self.mux) {
             Ok(0) => {
                 register(&mut stream.writer, cx);
                 Poll::Pending
             }
             Ok(count) => {
-                wake(&mut self.driver);
+                self.wake_driver();
                 Poll::Ready(Ok(count))
             }
             Err(closed) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, closed))),
@@ -299,11 +328,12 @@ impl State {
         wake(&mut self.driver);
     }
 
-    /// Lets go of a half; one that is not at its end takes the whole channel with it.
-    pub(crate) fn release(&mut self, id: ChannelId, half: Half) {
+    /// Lets go of a half; one that is not at its end, or whose owner holds unread bytes, takes the whole channel with
+    /// it.
+    pub(crate) fn release(&mut self, id: ChannelId, half: Half, holds_unread: bool) {
         let Some(stream) = self.channels.get_mut(&id) else { return };
         let is_complete = match half {
-            Half::Read => stream.is_finished && stream.received.is_empty(),
+            Half::Read => stream.is_finished && stream.received.is_empty() && !holds_unread,
             Half::Write => self.mux.is_finish_sent(id),
         };
         stream.handles -= 1;

@@ -1,11 +1,13 @@
 //! A channel as a stream of bytes.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use towline_wire::ChannelId;
 
 use crate::shared::{Half, Shared};
@@ -26,6 +28,10 @@ pub struct Channel {
 pub struct ChannelReader {
     shared: Arc<Shared>,
     id: ChannelId,
+    /// A piece that was received, as far as it is not yet used.
+    piece: Bytes,
+    /// Its length when it came.
+    piece_bytes: usize,
 }
 
 /// The writing half of a [`Channel`]; dropped before its shutdown is through, it resets the channel in both
@@ -38,7 +44,7 @@ pub struct ChannelWriter {
 
 impl Channel {
     pub(crate) fn new(shared: Arc<Shared>, id: ChannelId) -> Self {
-        let reader = ChannelReader { shared: Arc::clone(&shared), id };
+        let reader = ChannelReader { shared: Arc::clone(&shared), id, piece: Bytes::new(), piece_bytes: 0 };
         Self { reader, writer: ChannelWriter { shared, id } }
     }
 
@@ -53,7 +59,41 @@ impl Channel {
     }
 }
 
+impl ChannelReader {
+    /// Returns the next bytes as they came, without a copy; `None` at the end. Cancel-safe.
+    pub async fn read_bytes(&mut self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.poll_piece(cx)).await?;
+        let piece = std::mem::take(&mut self.piece);
+        self.settle();
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+
+    /// Makes sure of a piece that is not used up, unless all was read.
+    fn poll_piece(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.piece.is_empty() {
+            self.piece = ready!(self.shared.lock().poll_read(cx, self.id))?;
+            self.piece_bytes = self.piece.len();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the credit for the piece back when it is used up.
+    fn settle(&mut self) {
+        if self.piece.is_empty() && self.piece_bytes > 0 {
+            self.shared.lock().consume(self.id, std::mem::take(&mut self.piece_bytes));
+        }
+    }
+}
+
 impl ChannelWriter {
+    /// Writes all of `bytes` without a copy. Not cancel-safe: a part may have been written.
+    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            poll_fn(|cx| self.shared.lock().poll_write_bytes(cx, self.id, &mut bytes)).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the channel in both directions; the peer is told the reason (its first KiB).
     pub fn reset(self, reason: &str) {
         self.shared.lock().reset(self.id, reason);
@@ -62,13 +102,13 @@ impl ChannelWriter {
 
 impl Drop for ChannelReader {
     fn drop(&mut self) {
-        self.shared.lock().release(self.id, Half::Read);
+        self.shared.lock().release(self.id, Half::Read, !self.piece.is_empty());
     }
 }
 
 impl Drop for ChannelWriter {
     fn drop(&mut self) {
-        self.shared.lock().release(self.id, Half::Write);
+        self.shared.lock().release(self.id, Half::Write, false);
     }
 }
 
@@ -78,15 +118,28 @@ impl AsyncRead for ChannelReader {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.shared.lock().poll_read(cx, self.id, |first, second| {
-            let mut used = 0;
-            for piece in [first, second] {
-                let count = piece.len().min(buffer.remaining());
-                buffer.put_slice(&piece[..count]);
-                used += count;
-            }
-            used
-        })
+        let this = self.get_mut();
+        // Copied without the lock.
+        ready!(this.poll_piece(cx))?;
+        let count = this.piece.len().min(buffer.remaining());
+        buffer.put_slice(&this.piece[..count]);
+        this.piece.advance(count);
+        this.settle();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for ChannelReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_piece(cx))?;
+        Poll::Ready(Ok(&this.piece))
+    }
+
+    fn consume(self: Pin<&mut Self>, count: usize) {
+        let this = self.get_mut();
+        this.piece.advance(count);
+        this.settle();
     }
 }
 

@@ -15,8 +15,11 @@ pub const MIN_IN_FLIGHT: u64 = 64 * 1024;
 const MAX_WINDOW: u32 = 1 << 29;
 /// Credit above this many bytes is a mistake or an attack.
 const MAX_CREDIT: u64 = 1 << 30;
-/// Where the bound of [`InFlight`] begins, in bytes.
+/// Where the bound of [`InFlight`] begins, in bytes, and where at most when the first round trip is known.
 const FIRST_IN_FLIGHT: u64 = 256 * 1024;
+const LAST_FIRST_IN_FLIGHT: u64 = 2 * 1024 * 1024;
+/// What a path is taken to carry before it was measured, in bytes a second.
+const USUAL_RATE: u64 = 10_000_000;
 /// How long bytes may wait in the path's buffers on top of its own delay.
 const QUEUE_TARGET: Duration = Duration::from_millis(50);
 
@@ -45,22 +48,31 @@ impl SendCredit {
 }
 
 /// What we let the peer send on one channel.
+///
+/// The window grows while it is what holds the peer back: when a good part of it is used up in less time than word
+/// of that takes to the peer and back. A reader that is slower than the link never makes it grow.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiveWindow {
     window: u32,
+    max: u32,
     /// The peer may send this many bytes more.
     allowance: u32,
     /// Received, not yet consumed.
     unconsumed: u32,
     /// To be granted with the next credit frame.
     owed: u32,
+    /// Consumed since then.
+    consumed: u32,
+    since: Instant,
 }
 
 impl ReceiveWindow {
     /// Starts with [`INITIAL_WINDOW`] granted and the rest of `window` owed.
-    pub(crate) fn new(window: u32) -> Self {
+    pub(crate) fn new(window: u32, max: u32, now: Instant) -> Self {
         let window = window.clamp(INITIAL_WINDOW, MAX_WINDOW);
-        Self { window, allowance: INITIAL_WINDOW, unconsumed: 0, owed: window - INITIAL_WINDOW }
+        let max = max.clamp(window, MAX_WINDOW);
+        let owed = window - INITIAL_WINDOW;
+        Self { window, max, allowance: INITIAL_WINDOW, unconsumed: 0, owed, consumed: 0, since: now }
     }
 
     pub(crate) fn window(&self) -> u32 {
@@ -87,11 +99,31 @@ impl ReceiveWindow {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.unconsumed);
         self.unconsumed -= bytes;
         self.owed += bytes;
+        self.consumed += bytes;
+    }
+
+    /// Grows the window when it was too small for this round trip; by at most `budget`. Returns by how much.
+    pub(crate) fn grow(&mut self, now: Instant, round_trip: Option<Duration>, budget: u64) -> u32 {
+        if self.consumed < self.window / 2 {
+            return 0;
+        }
+        let took = now.saturating_duration_since(self.since);
+        (self.consumed, self.since) = (0, now);
+        let factor = match round_trip {
+            Some(round_trip) if took < round_trip => 4,
+            Some(round_trip) if took < 2 * round_trip => 2,
+            _ => 1,
+        };
+        let more = (self.window.saturating_mul(factor).min(self.max)) - self.window;
+        let more = more.min(u32::try_from(budget).unwrap_or(u32::MAX));
+        self.window += more;
+        self.owed += more;
+        more
     }
 
     /// Returns whether a credit frame is worth its bytes.
     pub(crate) fn is_grant_due(&self) -> bool {
-        self.owed >= self.window / 4
+        self.owed >= self.window / 8
     }
 
     pub(crate) fn take_grant(&mut self) -> u32 {
@@ -152,7 +184,17 @@ impl InFlight {
 
     /// Takes a round trip measured by a ping.
     pub(crate) fn measured(&mut self, round_trip: Duration) {
+        if self.shortest.is_none() {
+            let fits = u128::from(USUAL_RATE) * round_trip.as_micros() / 1_000_000;
+            let fits = u64::try_from(fits).unwrap_or(u64::MAX).min(LAST_FIRST_IN_FLIGHT).min(self.max);
+            self.bound = self.bound.max(fits);
+        }
         self.shortest = Some(self.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
+    }
+
+    /// Returns the shortest round trip so far: that of the path itself, without what waits in it.
+    pub(crate) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.shortest
     }
 
     /// Returns false when more was acknowledged than sent, or less than before.
@@ -166,11 +208,15 @@ impl InFlight {
         {
             let elapsed = now.saturating_duration_since(sample.began).max(Duration::from_micros(1));
             self.measured(elapsed);
-            let target = self.shortest.map_or(QUEUE_TARGET, |shortest| QUEUE_TARGET.max(2 * shortest));
+            let target = self.shortest.map_or(QUEUE_TARGET, |shortest| {
+                // Nothing waited on the way: what the path carries may be anything above.
+                let trips = if elapsed <= shortest * 5 / 4 { 4 } else { 2 };
+                QUEUE_TARGET.max(trips * shortest)
+            });
             let delivered = u128::from(received - sample.acknowledged);
             let fits = delivered * target.as_micros() / elapsed.as_micros();
             let fits = u64::try_from(fits).unwrap_or(u64::MAX);
-            self.bound = fits.clamp(self.bound / 2, self.bound * 2).clamp(MIN_IN_FLIGHT, self.max);
+            self.bound = fits.clamp(self.bound / 2, self.bound * 4).clamp(MIN_IN_FLIGHT, self.max);
         }
         true
     }
@@ -225,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_window_is_renewed_by_what_was_consumed() {
-        let mut window = ReceiveWindow::new(INITIAL_WINDOW);
+        let mut window = ReceiveWindow::new(INITIAL_WINDOW, INITIAL_WINDOW, Instant::now());
         assert!(!window.is_grant_due());
         assert!(window.receive(INITIAL_WINDOW as usize));
         assert!(!window.receive(1));
@@ -237,5 +283,36 @@ mod tests {
         window.consume(usize::MAX);
         assert!(window.is_empty());
         assert_eq!(window.take_grant(), INITIAL_WINDOW);
+    }
+
+    /// Has a reader take everything at this rate, from a peer that is this far away, for a while; returns the window.
+    fn grown(bytes_per_second: u32, round_trip: Duration, budget: u64) -> u32 {
+        let (mut now, mut budget) = (Instant::now(), budget);
+        let mut window = ReceiveWindow::new(1 << 20, 24 << 20, now);
+        for _ in 0..100 {
+            // In a round trip comes what the reader takes, and no more than the window.
+            let taken = u128::from(bytes_per_second) * round_trip.as_micros() / 1_000_000;
+            let count = u32::try_from(taken).unwrap().clamp(1000, window.window());
+            window.allowance = u32::MAX / 2;
+            assert!(window.receive(count.try_into().unwrap()));
+            window.consume(count.try_into().unwrap());
+            now += (Duration::from_secs(count.into()) / bytes_per_second).max(round_trip);
+            let more = window.grow(now, Some(round_trip), budget);
+            budget -= u64::from(more);
+        }
+        window.window()
+    }
+
+    #[test]
+    fn a_window_grows_with_what_its_reader_takes_in_a_round_trip() {
+        let check = |rate, delay, budget, expected: std::ops::RangeInclusive<u32>| {
+            let window = grown(rate, Duration::from_millis(delay), budget);
+            assert!(expected.contains(&window), "{rate} B/s, {delay} ms: {window}");
+        };
+        check(100_000_000, 150, 1 << 30, 24 << 20..=24 << 20);
+        check(100_000_000, 150, 1 << 20, 2 << 20..=2 << 20);
+        check(20_000_000, 100, 1 << 30, 4 << 20..=8 << 20);
+        check(1_000_000, 100, 1 << 30, 1 << 20..=1 << 20);
+        check(1_000_000_000, 1, 1 << 30, 1 << 20..=4 << 20);
     }
 }

@@ -112,6 +112,14 @@ pub enum FrameError {
         /// Which part.
         what: &'static str,
     },
+    /// The payload is packed, and can't be unpacked into what it says.
+    #[error("frame {sequence} can't be unpacked: {what}")]
+    Packed {
+        /// The frame's number in this direction, from 0.
+        sequence: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 /// What a peer may not do, though each frame of it is sound.

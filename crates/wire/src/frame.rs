@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use twox_hash::XxHash3_64;
+
 use crate::error::FrameError;
 
 /// The longest payload, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+/// The most bytes of data that we put into one frame: room is left for packing that makes them more.
+pub const MAX_DATA_BYTES: usize = MAX_PAYLOAD_BYTES - MAX_PAYLOAD_BYTES / 64;
 /// The longest opening bytes of a channel.
 pub const MAX_OPENING_BYTES: usize = 64 * 1024;
 /// The longest reason of a reset or a going away, in bytes of UTF-8.
@@ -16,6 +21,8 @@ pub const HEADER_BYTES: usize = LENGTH_BYTES + 1 + 4 + CHECKSUM_BYTES;
 const LENGTH_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 8;
 const CHECKSUM_AT: usize = HEADER_BYTES - CHECKSUM_BYTES;
+/// What a packed payload has before the packed bytes: the length of what they stand for.
+pub(crate) const PACKED_HEAD_BYTES: usize = 4;
 
 /// A channel's number, never 0 and never used twice on one link: odd ones are opened by the client, even ones by
 /// the agent.
@@ -65,14 +72,17 @@ pub enum Frame {
         /// Of both directions.
         priority: Priority,
         /// At most [`MAX_OPENING_BYTES`].
-        opening: Vec<u8>,
+        opening: Bytes,
     },
-    /// Kind 2: the channel's next bytes, at least one.
+    /// Kind 2: the channel's next bytes, at least one and at most [`MAX_PAYLOAD_BYTES`].
+    ///
+    /// Kinds 10 (zstd) and 11 (lz4) are the same, packed: the payload is the length of the bytes as 4 bytes, then what
+    /// they were packed into. All of a direction's zstd payloads together are one stream.
     Data {
         /// The channel.
         channel: ChannelId,
-        /// The payload.
-        bytes: Vec<u8>,
+        /// Unpacked.
+        bytes: Bytes,
     },
     /// Kind 3: no more bytes come in this direction.
     Finish {
@@ -115,9 +125,10 @@ pub enum Frame {
     },
 }
 
+/// What a header says that a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Kind {
+pub(crate) enum Kind {
     Open = 1,
     Data = 2,
     Finish = 3,
@@ -127,6 +138,8 @@ enum Kind {
     Pong = 7,
     Acknowledge = 8,
     GoAway = 9,
+    DataZstd = 10,
+    DataLz4 = 11,
 }
 
 impl Kind {
@@ -141,6 +154,8 @@ impl Kind {
             7 => Self::Pong,
             8 => Self::Acknowledge,
             9 => Self::GoAway,
+            10 => Self::DataZstd,
+            11 => Self::DataLz4,
             _ => return None,
         })
     }
@@ -154,110 +169,56 @@ impl Kind {
             Self::Reset | Self::GoAway => 0..=MAX_REASON_BYTES,
             Self::Credit => 4..=4,
             Self::Ping | Self::Pong | Self::Acknowledge => 8..=8,
+            Self::DataZstd | Self::DataLz4 => PACKED_HEAD_BYTES + 1..=MAX_PAYLOAD_BYTES,
         }
     }
 
     fn concerns_channel(self) -> bool {
-        matches!(self, Self::Open | Self::Data | Self::Finish | Self::Reset | Self::Credit)
+        !matches!(self, Self::Ping | Self::Pong | Self::Acknowledge | Self::GoAway)
     }
 }
 
 /// Counts the frames of one direction and knows whose they are.
 #[derive(Debug, Clone)]
-struct Position {
+pub(crate) struct Position {
     nonce: [u8; 16],
     sequence: u64,
 }
 
 impl Position {
-    fn checksum(&self, header: &[u8], payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.nonce).update(&self.sequence.to_le_bytes()).update(header).update(payload);
-        let mut checksum = [0; CHECKSUM_BYTES];
-        checksum.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
-        checksum
-    }
-}
-
-/// Writes the frames of one direction.
-#[derive(Debug, Clone)]
-pub struct Encoder {
-    position: Position,
-}
-
-impl Encoder {
     /// Starts at frame 0 of the session with this nonce, which is that of the sender's hello.
-    pub fn new(nonce: [u8; 16]) -> Self {
-        Self { position: Position { nonce, sequence: 0 } }
+    pub(crate) fn new(nonce: [u8; 16]) -> Self {
+        Self { nonce, sequence: 0 }
     }
 
-    /// Appends one frame to `out`.
+    fn checksum(&self, fields: &[u8; CHECKSUM_AT], payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
+        let mut covered = [0; 16 + 8 + CHECKSUM_AT + 8];
+        covered[..16].copy_from_slice(&self.nonce);
+        covered[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        covered[24..24 + CHECKSUM_AT].copy_from_slice(fields);
+        covered[24 + CHECKSUM_AT..].copy_from_slice(&XxHash3_64::oneshot(payload).to_le_bytes());
+        XxHash3_64::oneshot(&covered).to_le_bytes()
+    }
+
+    /// Returns the header of the next frame.
     ///
-    /// The limits of [`Frame`]'s fields are the caller's to keep: the decoder refuses what is outside them.
-    pub fn encode(&mut self, out: &mut Vec<u8>, frame: &Frame) {
-        match frame {
-            Frame::Open { channel, priority, opening } => {
-                self.write(out, Kind::Open, channel.0, &[&[*priority as u8], opening]);
-            }
-            Frame::Data { channel, bytes } => self.encode_data(out, *channel, bytes, &[]),
-            Frame::Finish { channel } => self.write(out, Kind::Finish, channel.0, &[]),
-            Frame::Reset { channel, reason } => {
-                self.write(out, Kind::Reset, channel.0, &[reason.as_bytes()]);
-            }
-            Frame::Credit { channel, bytes } => {
-                self.write(out, Kind::Credit, channel.0, &[&bytes.to_le_bytes()]);
-            }
-            Frame::Ping { token } => self.write(out, Kind::Ping, 0, &[&token.to_le_bytes()]),
-            Frame::Pong { token } => self.write(out, Kind::Pong, 0, &[&token.to_le_bytes()]),
-            Frame::Acknowledge { received } => {
-                self.write(out, Kind::Acknowledge, 0, &[&received.to_le_bytes()]);
-            }
-            Frame::GoAway { reason } => self.write(out, Kind::GoAway, 0, &[reason.as_bytes()]),
-        }
+    /// The limits of [`Frame`]'s fields are the caller's to keep: the other end refuses what is outside them.
+    pub(crate) fn seal(&mut self, kind: Kind, channel: u32, payload: &[u8]) -> [u8; HEADER_BYTES] {
+        let length = u32::try_from(payload.len()).expect("senders keep payloads below MAX_PAYLOAD_BYTES");
+        let mut fields = [0; CHECKSUM_AT];
+        fields[..4].copy_from_slice(&length.to_le_bytes());
+        fields[4] = kind as u8;
+        fields[5..].copy_from_slice(&channel.to_le_bytes());
+        let mut header = [0; HEADER_BYTES];
+        header[..CHECKSUM_AT].copy_from_slice(&fields);
+        header[CHECKSUM_AT..].copy_from_slice(&self.checksum(&fields, payload));
+        self.sequence += 1;
+        header
     }
 
-    /// Appends one data frame whose bytes lie in two pieces, as those of a ring buffer do.
-    pub fn encode_data(&mut self, out: &mut Vec<u8>, channel: ChannelId, first: &[u8], second: &[u8]) {
-        self.write(out, Kind::Data, channel.0, &[first, second]);
-    }
-
-    fn write(&mut self, out: &mut Vec<u8>, kind: Kind, channel: u32, payload: &[&[u8]]) {
-        let length: usize = payload.iter().map(|piece| piece.len()).sum();
-        let length = u32::try_from(length).expect("senders keep payloads below MAX_PAYLOAD_BYTES");
-        let start = out.len();
-        out.extend_from_slice(&length.to_le_bytes());
-        out.push(kind as u8);
-        out.extend_from_slice(&channel.to_le_bytes());
-        out.extend_from_slice(&[0; CHECKSUM_BYTES]);
-        for piece in payload {
-            out.extend_from_slice(piece);
-        }
-        let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
-        let (fields, checksum) = header.split_at_mut(CHECKSUM_AT);
-        checksum.copy_from_slice(&self.position.checksum(fields, body));
-        self.position.sequence += 1;
-    }
-}
-
-/// Reads the frames of one direction.
-#[derive(Debug, Clone)]
-pub struct Decoder {
-    position: Position,
-}
-
-impl Decoder {
-    /// Starts at frame 0 of the session with this nonce, which is that of the sender's hello.
-    pub fn new(nonce: [u8; 16]) -> Self {
-        Self { position: Position { nonce, sequence: 0 } }
-    }
-
-    /// Takes one frame from the front of `input`, which moves on past it; `None` when it is not yet complete.
-    ///
-    /// Allocates only for the payload of a complete frame whose length, kind and checksum are sound. After an
-    /// error the stream is unusable.
-    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
-        let sequence = self.position.sequence;
-        let Some((header, rest)) = input.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    /// Reads the header of the next frame; fails when its length or kind can't be.
+    pub(crate) fn read_header(&self, header: &[u8; HEADER_BYTES]) -> Result<Header, FrameError> {
+        let sequence = self.sequence;
         let [l0, l1, l2, l3, kind, c0, c1, c2, c3, checksum @ ..] = *header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if length > MAX_PAYLOAD_BYTES {
@@ -267,45 +228,78 @@ impl Decoder {
         if !kind.lengths().contains(&length) {
             return Err(FrameError::Malformed { sequence, what: "length" });
         }
-        let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
-        if checksum != self.position.checksum(&header[..CHECKSUM_AT], payload) {
+        let mut fields = [0; CHECKSUM_AT];
+        fields.copy_from_slice(&header[..CHECKSUM_AT]);
+        Ok(Header { kind, channel: u32::from_le_bytes([c0, c1, c2, c3]), length, fields, checksum })
+    }
+
+    /// Fails unless the payload is this header's, which is the next frame's; goes on to the one after.
+    pub(crate) fn check(&mut self, header: &Header, payload: &[u8]) -> Result<(), FrameError> {
+        let sequence = self.sequence;
+        if header.checksum != self.checksum(&header.fields, payload) {
             return Err(FrameError::Checksum { sequence });
         }
-        let channel = u32::from_le_bytes([c0, c1, c2, c3]);
-        if (channel != 0) != kind.concerns_channel() {
+        if (header.channel != 0) != header.kind.concerns_channel() {
             return Err(FrameError::Malformed { sequence, what: "channel" });
         }
-        let frame = parse(kind, ChannelId(channel), payload)
-            .ok_or(FrameError::Malformed { sequence, what: "payload" })?;
-        *input = rest;
-        self.position.sequence += 1;
-        Ok(Some(frame))
+        self.sequence += 1;
+        Ok(())
+    }
+
+    /// Returns the number of the frame that was checked last.
+    pub(crate) fn checked(&self) -> u64 {
+        self.sequence.saturating_sub(1)
     }
 }
 
-fn parse(kind: Kind, channel: ChannelId, payload: &[u8]) -> Option<Frame> {
-    let text = || String::from_utf8(payload.to_vec()).ok();
-    let number = || payload.try_into().ok().map(u64::from_le_bytes);
-    Some(match kind {
-        Kind::Open => {
-            let (&priority, opening) = payload.split_first()?;
-            Frame::Open { channel, priority: Priority::from_byte(priority)?, opening: opening.to_vec() }
+/// What stands before a payload; its length and kind are possible.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) channel: u32,
+    /// Of the payload, in bytes.
+    pub(crate) length: usize,
+    fields: [u8; CHECKSUM_AT],
+    checksum: [u8; CHECKSUM_BYTES],
+}
+
+impl Frame {
+    /// Returns how many bytes of data it carries.
+    pub fn data_bytes(&self) -> usize {
+        match self {
+            Self::Data { bytes, .. } => bytes.len(),
+            _ => 0,
         }
-        Kind::Data => Frame::Data { channel, bytes: payload.to_vec() },
-        Kind::Finish => Frame::Finish { channel },
-        Kind::Reset => Frame::Reset { channel, reason: text()? },
-        Kind::Credit => {
-            let bytes = u32::from_le_bytes(payload.try_into().ok()?);
-            if bytes == 0 {
-                return None;
+    }
+
+    /// Makes a frame of a payload that was checked; `None` when it is malformed. Packed data is the caller's.
+    pub(crate) fn parse(kind: Kind, channel: u32, payload: &[u8]) -> Option<Self> {
+        let channel = ChannelId(channel);
+        let text = || String::from_utf8(payload.to_vec()).ok();
+        let number = || payload.try_into().ok().map(u64::from_le_bytes);
+        Some(match kind {
+            Kind::Open => {
+                let (&priority, opening) = payload.split_first()?;
+                let priority = Priority::from_byte(priority)?;
+                Self::Open { channel, priority, opening: Bytes::copy_from_slice(opening) }
             }
-            Frame::Credit { channel, bytes }
-        }
-        Kind::Ping => Frame::Ping { token: number()? },
-        Kind::Pong => Frame::Pong { token: number()? },
-        Kind::Acknowledge => Frame::Acknowledge { received: number()? },
-        Kind::GoAway => Frame::GoAway { reason: text()? },
-    })
+            Kind::Data => Self::Data { channel, bytes: Bytes::copy_from_slice(payload) },
+            Kind::Finish => Self::Finish { channel },
+            Kind::Reset => Self::Reset { channel, reason: text()? },
+            Kind::Credit => {
+                let bytes = u32::from_le_bytes(payload.try_into().ok()?);
+                if bytes == 0 {
+                    return None;
+                }
+                Self::Credit { channel, bytes }
+            }
+            Kind::Ping => Self::Ping { token: number()? },
+            Kind::Pong => Self::Pong { token: number()? },
+            Kind::Acknowledge => Self::Acknowledge { received: number()? },
+            Kind::GoAway => Self::GoAway { reason: text()? },
+            Kind::DataZstd | Kind::DataLz4 => return None,
+        })
+    }
 }
 
 /// Returns the beginning of `reason` that fits into a frame, cut between characters.

@@ -14,7 +14,7 @@
 use crate::error::HelloError;
 
 /// The version of the wire format; ends of another one don't talk.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 /// The longest version text, in bytes.
 pub const MAX_VERSION_BYTES: usize = 64;
 /// The longest hello, in bytes.

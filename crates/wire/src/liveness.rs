@@ -69,6 +69,10 @@ impl Liveness {
         Ok(())
     }
 
+    pub(crate) fn is_ping_due(&self) -> bool {
+        self.ping_due
+    }
+
     /// Returns the token of a ping that is to be sent now.
     pub(crate) fn take_ping(&mut self, now: Instant) -> Option<u64> {
         if !std::mem::take(&mut self.ping_due) {

@@ -5,22 +5,20 @@ mod channel;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::config::Config;
 use crate::credit::{INITIAL_WINDOW, InFlight, ReceiveWindow};
 use crate::error::{ConnectionError, HelloError, OpenError, UnknownChannel, Violation};
-use crate::frame::{ChannelId, Decoder, Encoder, Frame, MAX_OPENING_BYTES, Priority, bounded_reason};
+use crate::frame::{ChannelId, Frame, MAX_DATA_BYTES, MAX_OPENING_BYTES, Priority, bounded_reason};
 use crate::hello::{Hello, Role};
+use crate::inbound::Received;
 use crate::liveness::Liveness;
 use crate::mux::channel::{Channel, SendEnd};
+use crate::outbound::Outgoing;
 
-/// The most bytes of data that we put into one frame: a frame is what can't be overtaken.
-const MAX_DATA_BYTES: usize = 32 * 1024;
-/// [`Mux::poll_transmit`] stops adding frames above this many bytes, for the same reason.
-const BATCH_BYTES: usize = 128 * 1024;
 /// Arrived data is acknowledged after this many bytes.
 const ACKNOWLEDGE_EVERY: u64 = 16 * 1024;
-/// An emptied buffer larger than this is given back.
-const KEPT_BYTES: usize = 64 * 1024;
 
 /// What happened on the link, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +32,14 @@ pub enum Event {
         /// As the peer chose it.
         priority: Priority,
         /// The opening bytes.
-        opening: Vec<u8>,
+        opening: Bytes,
     },
     /// A channel's next bytes, to be given back by [`Mux::consume`] when they are used.
     Data {
         /// The channel.
         channel: ChannelId,
         /// At least one byte.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// The peer sends nothing more on this channel.
     Finished {
@@ -64,20 +62,11 @@ pub enum Event {
     Closed(ConnectionError),
 }
 
-/// Bytes of the stream so far, frames and all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traffic {
-    /// Given to the stream.
-    pub sent: u64,
-    /// Taken from the stream.
-    pub received: u64,
-}
-
-/// One end of a link.
+/// One end of a link, in frames; [`Inbound`](crate::Inbound) and [`Outbound`](crate::Outbound) make bytes of them.
 ///
-/// Feed it with [`handle_bytes`](Self::handle_bytes) and [`handle_timeout`](Self::handle_timeout), command it with
-/// `open`, `write`, `finish`, `reset`, `consume` and `close`; after each of these, drain
-/// [`poll_event`](Self::poll_event), then [`poll_transmit`](Self::poll_transmit), and arm a timer for
+/// Feed it with [`handle_received`](Self::handle_received) and [`handle_timeout`](Self::handle_timeout), command it
+/// with `open`, `write`, `finish`, `reset`, `consume` and `close`; after each of these, drain
+/// [`poll_event`](Self::poll_event), then [`poll_frame`](Self::poll_frame), and arm a timer for
 /// [`poll_timeout`](Self::poll_timeout).
 #[derive(Debug)]
 pub struct Mux {
@@ -85,11 +74,6 @@ pub struct Mux {
     nonce: [u8; 16],
     config: Config,
     state: State,
-    hello: Vec<u8>,
-    encoder: Encoder,
-    decoder: Decoder,
-    /// The beginning of a frame that is not yet complete.
-    input: Vec<u8>,
     events: VecDeque<Event>,
     channels: BTreeMap<ChannelId, Channel>,
     last_id: [u32; 2],
@@ -107,7 +91,6 @@ pub struct Mux {
     liveness: Liveness,
     data_received: u64,
     data_acknowledged: u64,
-    traffic: Traffic,
 }
 
 #[derive(Debug)]
@@ -120,23 +103,19 @@ enum State {
 
 #[derive(Debug)]
 enum Control {
-    Open { channel: ChannelId, priority: Priority, opening: Vec<u8> },
+    Open { channel: ChannelId, priority: Priority, opening: Bytes },
     Credit { channel: ChannelId },
     Reset { channel: ChannelId, reason: String },
 }
 
 impl Mux {
-    /// Begins a link: the hello is ready to be sent, and the peer's is waited for.
+    /// Begins a link: `hello`, which the [`Outbound`](crate::Outbound) begins with, is on its way, and the peer's is
+    /// waited for.
     pub fn new(role: Role, hello: &Hello, config: Config, now: Instant) -> Self {
         Self {
             role,
             nonce: hello.nonce,
             state: State::Handshake { deadline: now + config.handshake_deadline },
-            hello: hello.encode(role),
-            encoder: Encoder::new(hello.nonce),
-            // Replaced when the peer's nonce is known.
-            decoder: Decoder::new([0; 16]),
-            input: Vec::new(),
             events: VecDeque::new(),
             channels: BTreeMap::new(),
             last_id: [0; 2],
@@ -150,7 +129,6 @@ impl Mux {
             liveness: Liveness::new(config.ping_interval, config.missed_pings, now),
             data_received: 0,
             data_acknowledged: 0,
-            traffic: Traffic::default(),
             config,
         }
     }
@@ -158,11 +136,6 @@ impl Mux {
     /// Returns the last measured round trip.
     pub fn round_trip(&self) -> Option<Duration> {
         self.liveness.round_trip()
-    }
-
-    /// Returns the bytes of the stream so far.
-    pub fn traffic(&self) -> Traffic {
-        self.traffic
     }
 
     /// Returns whether the link has ended; a last frame may still be there to be sent.
@@ -176,54 +149,41 @@ impl Mux {
         self.channels.get(&channel).is_none_or(|channel| channel.send_end == SendEnd::Sent)
     }
 
-    /// Takes the stream's next bytes, in pieces of any size.
-    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.traffic.received += bytes.len() as u64;
+    /// Notes that bytes came, though they may not be a whole frame yet: a sign of life.
+    pub fn handle_progress(&mut self, now: Instant) {
+        self.liveness.heard(now);
+    }
+
+    /// Takes what the peer sent next, or why that can't be known.
+    pub fn handle_received(&mut self, now: Instant, received: Result<Received, ConnectionError>) {
         if self.is_ended() {
             return;
         }
-        let mut pending = std::mem::take(&mut self.input);
-        let result = if pending.is_empty() {
-            let mut rest = bytes;
-            let result = self.handle_input(now, &mut rest);
-            pending.extend_from_slice(rest);
-            result
-        } else {
-            pending.extend_from_slice(bytes);
-            let mut rest = pending.as_slice();
-            let result = self.handle_input(now, &mut rest);
-            let used = pending.len() - rest.len();
-            pending.drain(..used);
-            result
-        };
+        let result = received.and_then(|received| match received {
+            Received::Hello(role, hello) => self.handle_hello(now, role, hello),
+            Received::Frame(frame) => {
+                self.liveness.heard(now);
+                self.handle_frame(now, frame)
+            }
+        });
         if let Err(error) = result {
             // During the handshake the peer is a stranger; after its own farewell it is gone.
             let is_told = !matches!(error, ConnectionError::Hello(_) | ConnectionError::PeerClosed { .. });
             let farewell = is_told.then(|| error.to_string());
             self.end(error, farewell);
-        } else if !pending.is_empty() || pending.capacity() <= KEPT_BYTES {
-            self.input = pending;
         }
     }
 
-    fn handle_input(&mut self, now: Instant, input: &mut &[u8]) -> Result<(), ConnectionError> {
-        if let State::Handshake { .. } = self.state {
-            let Some((role, hello)) = Hello::decode(input)? else { return Ok(()) };
-            if role != self.role.peer() {
-                return Err(HelloError::SameRole.into());
-            }
-            if hello.nonce == self.nonce {
-                return Err(HelloError::Reflected.into());
-            }
-            self.decoder = Decoder::new(hello.nonce);
-            self.liveness = Liveness::new(self.config.ping_interval, self.config.missed_pings, now);
-            self.state = State::Open;
-            self.events.push_back(Event::Connected(hello));
+    fn handle_hello(&mut self, now: Instant, role: Role, hello: Hello) -> Result<(), ConnectionError> {
+        if role != self.role.peer() {
+            return Err(HelloError::SameRole.into());
         }
-        while let Some(frame) = self.decoder.decode(input)? {
-            self.liveness.heard(now);
-            self.handle_frame(now, frame)?;
+        if hello.nonce == self.nonce {
+            return Err(HelloError::Reflected.into());
         }
+        self.liveness = Liveness::new(self.config.ping_interval, self.config.missed_pings, now);
+        self.state = State::Open;
+        self.events.push_back(Event::Connected(hello));
         Ok(())
     }
 
@@ -253,7 +213,7 @@ impl Mux {
     }
 
     /// Opens a channel; it can be written to at once.
-    pub fn open(&mut self, opening: &[u8], priority: Priority) -> Result<ChannelId, OpenError> {
+    pub fn open(&mut self, now: Instant, opening: Bytes, priority: Priority) -> Result<ChannelId, OpenError> {
         if matches!(self.state, State::Closing { .. } | State::Ended { .. }) {
             return Err(OpenError::Closed);
         }
@@ -270,25 +230,44 @@ impl Mux {
             return Err(OpenError::TooMany { limit });
         };
         let channel = ChannelId(number);
-        self.control.push_back(Control::Open { channel, priority, opening: opening.to_vec() });
-        self.insert(channel, priority);
+        self.control.push_back(Control::Open { channel, priority, opening });
+        self.insert(now, channel, priority);
         Ok(channel)
     }
 
-    /// Takes bytes for a channel and returns how many; when fewer than given, [`Event::Writable`] tells when to go
-    /// on.
+    /// Takes a copy of bytes for a channel and returns how many; when fewer than given, [`Event::Writable`] tells when
+    /// to go on.
     pub fn write(&mut self, channel: ChannelId, bytes: &[u8]) -> Result<usize, UnknownChannel> {
-        let entry = self.channels.get_mut(&channel).ok_or(UnknownChannel(channel))?;
-        if entry.send_end != SendEnd::Open {
-            return Err(UnknownChannel(channel));
+        let send_buffer = self.config.send_buffer.max(1);
+        let entry = self.writable(channel)?;
+        let taken = send_buffer.saturating_sub(entry.buffer.len()).min(bytes.len());
+        if taken > 0 {
+            entry.buffer.extend(&bytes[..taken]);
         }
-        let room = self.config.send_buffer.max(1).saturating_sub(entry.buffer.len());
-        let taken = room.min(bytes.len());
-        entry.buffer.extend(&bytes[..taken]);
         entry.is_awaited = taken < bytes.len();
         self.queued_bytes += taken;
         self.mark_ready(channel);
         Ok(taken)
+    }
+
+    /// Takes the beginning of `bytes` for a channel without a copy; when not all of it, [`Event::Writable`] tells when
+    /// to go on.
+    pub fn write_bytes(&mut self, channel: ChannelId, bytes: &mut Bytes) -> Result<(), UnknownChannel> {
+        let send_buffer = self.config.send_buffer.max(1);
+        let entry = self.writable(channel)?;
+        let taken = send_buffer.saturating_sub(entry.buffer.len()).min(bytes.len());
+        if taken > 0 {
+            entry.buffer.push(bytes.split_to(taken));
+        }
+        entry.is_awaited = !bytes.is_empty();
+        self.queued_bytes += taken;
+        self.mark_ready(channel);
+        Ok(())
+    }
+
+    fn writable(&mut self, channel: ChannelId) -> Result<&mut Channel, UnknownChannel> {
+        let entry = self.channels.get_mut(&channel).filter(|entry| entry.send_end == SendEnd::Open);
+        entry.ok_or(UnknownChannel(channel))
     }
 
     /// Ends this direction of a channel after what was written; [`Event::Writable`] tells when that has been sent.
@@ -313,9 +292,14 @@ impl Mux {
     }
 
     /// Gives credit back for bytes that were used.
-    pub fn consume(&mut self, channel: ChannelId, bytes: usize) {
+    pub fn consume(&mut self, now: Instant, channel: ChannelId, bytes: usize) {
         if let Some(entry) = self.channels.get_mut(&channel) {
             entry.receive.consume(bytes);
+            if !entry.is_finished {
+                let budget = self.config.receive_budget.saturating_sub(self.windows);
+                let more = entry.receive.grow(now, self.in_flight.shortest_round_trip(), budget);
+                self.windows += u64::from(more);
+            }
             self.queue_grant(channel);
             self.settle(channel);
         }
@@ -348,99 +332,122 @@ impl Mux {
         }
     }
 
-    /// Appends whole frames that are to be sent now, about 128 KiB at most; nothing when there are none.
+    /// Returns whether [`poll_frame`](Self::poll_frame) has something.
+    pub fn has_frame(&self) -> bool {
+        match &self.state {
+            State::Handshake { .. } => false,
+            State::Ended { farewell } => farewell.is_some(),
+            State::Closing { .. } => true,
+            State::Open => {
+                self.liveness.is_ping_due()
+                    || self.pong.is_some()
+                    || self.is_acknowledgement_due()
+                    || !self.control.is_empty()
+                    || !self.ready[Priority::Interactive as usize].is_empty()
+                    || (self.in_flight.has_room() && self.ready.iter().any(|ready| !ready.is_empty()))
+            }
+        }
+    }
+
+    /// Returns whether there is data that the path has no room for.
+    pub fn is_held_back(&self) -> bool {
+        !self.in_flight.has_room() && self.ready.iter().any(|ready| !ready.is_empty())
+    }
+
+    /// Returns the next frame that is to be sent; data is cut to at most `limit` bytes, and there is none for 0.
     ///
     /// To be called when everything given out before has been written: what is given out can't be overtaken.
-    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let start = out.len();
-        self.transmit(now, out, start + BATCH_BYTES);
-        self.traffic.sent += (out.len() - start) as u64;
-    }
-
-    fn transmit(&mut self, now: Instant, out: &mut Vec<u8>, limit: usize) {
-        out.append(&mut self.hello);
-        match &mut self.state {
-            State::Handshake { .. } => return,
+    pub fn poll_frame(&mut self, now: Instant, limit: usize) -> Option<Outgoing> {
+        let frame = match &mut self.state {
+            State::Handshake { .. } => return None,
             State::Ended { farewell } => {
-                if let Some(reason) = farewell.take() {
-                    self.encoder.encode(out, &Frame::GoAway { reason: bounded_reason(&reason) });
-                }
-                return;
+                farewell.take().map(|reason| Frame::GoAway { reason: bounded_reason(&reason) })
             }
-            State::Open | State::Closing { .. } => {}
-        }
-        if let Some(token) = self.liveness.take_ping(now) {
-            self.encoder.encode(out, &Frame::Ping { token });
-        }
-        if let Some(token) = self.pong.take() {
-            self.encoder.encode(out, &Frame::Pong { token });
-        }
-        if self.data_received - self.data_acknowledged >= ACKNOWLEDGE_EVERY {
-            self.data_acknowledged = self.data_received;
-            self.encoder.encode(out, &Frame::Acknowledge { received: self.data_received });
-        }
-        while out.len() < limit {
-            let Some(control) = self.control.pop_front() else { break };
-            self.transmit_control(out, control);
-        }
-        self.transmit_data(now, out, limit);
-        if self.queued_bytes == 0
-            && self.control.is_empty()
-            && self.ready.iter().all(VecDeque::is_empty)
-            && let State::Closing { reason, .. } = &self.state
-        {
-            self.encoder.encode(out, &Frame::GoAway { reason: reason.clone() });
-            self.end(ConnectionError::Closed, None);
-        }
-    }
-
-    fn transmit_control(&mut self, out: &mut Vec<u8>, control: Control) {
-        let frame = match control {
-            Control::Open { channel, priority, opening } => Frame::Open { channel, priority, opening },
-            Control::Reset { channel, reason } => Frame::Reset { channel, reason },
-            Control::Credit { channel } => {
-                let Some(entry) = self.channels.get_mut(&channel) else { return };
-                entry.is_grant_queued = false;
-                Frame::Credit { channel, bytes: entry.receive.take_grant() }
+            State::Open | State::Closing { .. } => {
+                if let Some(token) = self.liveness.take_ping(now) {
+                    Some(Frame::Ping { token })
+                } else if let Some(token) = self.pong.take() {
+                    Some(Frame::Pong { token })
+                } else if self.is_acknowledgement_due() {
+                    self.data_acknowledged = self.data_received;
+                    Some(Frame::Acknowledge { received: self.data_received })
+                } else {
+                    self.poll_control()
+                }
             }
         };
-        self.encoder.encode(out, &frame);
+        if let Some(frame) = frame {
+            return Some(Outgoing { frame, may_pack: false });
+        }
+        if let Some(outgoing) = self.poll_data(now, limit) {
+            return Some(outgoing);
+        }
+        if let State::Closing { reason, .. } = &self.state
+            && self.queued_bytes == 0
+            && self.ready.iter().all(VecDeque::is_empty)
+        {
+            let frame = Frame::GoAway { reason: reason.clone() };
+            self.end(ConnectionError::Closed, None);
+            return Some(Outgoing { frame, may_pack: false });
+        }
+        None
     }
 
-    /// Sends data by strict priority, one frame of each ready channel in turn.
-    fn transmit_data(&mut self, now: Instant, out: &mut Vec<u8>, limit: usize) {
+    fn is_acknowledgement_due(&self) -> bool {
+        self.data_received - self.data_acknowledged >= ACKNOWLEDGE_EVERY
+    }
+
+    fn poll_control(&mut self) -> Option<Frame> {
+        while let Some(control) = self.control.pop_front() {
+            return Some(match control {
+                Control::Open { channel, priority, opening } => Frame::Open { channel, priority, opening },
+                Control::Reset { channel, reason } => Frame::Reset { channel, reason },
+                Control::Credit { channel } => {
+                    let Some(entry) = self.channels.get_mut(&channel) else { continue };
+                    entry.is_grant_queued = false;
+                    Frame::Credit { channel, bytes: entry.receive.take_grant() }
+                }
+            });
+        }
+        None
+    }
+
+    /// Returns data by strict priority, one frame of each ready channel in turn.
+    fn poll_data(&mut self, now: Instant, limit: usize) -> Option<Outgoing> {
         for priority in Priority::ALL {
-            while out.len() < limit && !self.ready[priority as usize].is_empty() {
+            while !self.ready[priority as usize].is_empty() {
                 if priority != Priority::Interactive && !self.in_flight.has_room() {
                     self.in_flight.held_back();
-                    return;
+                    return None;
+                }
+                if limit == 0 {
+                    return None;
                 }
                 let Some(channel) = self.ready[priority as usize].pop_front() else { break };
-                self.transmit_channel(now, out, channel);
+                if let Some(frame) = self.poll_channel(now, channel, limit) {
+                    return Some(Outgoing { frame, may_pack: priority != Priority::Normal });
+                }
             }
         }
+        None
     }
 
-    fn transmit_channel(&mut self, now: Instant, out: &mut Vec<u8>, channel: ChannelId) {
-        let Some(entry) = self.channels.get_mut(&channel) else { return };
+    fn poll_channel(&mut self, now: Instant, channel: ChannelId, limit: usize) -> Option<Frame> {
+        let entry = self.channels.get_mut(&channel)?;
         entry.is_ready = false;
-        let count = entry.buffer.len().min(entry.credit.available()).min(MAX_DATA_BYTES);
-        if count > 0 {
-            let (first, second) = entry.buffer.as_slices();
-            let first = &first[..first.len().min(count)];
-            self.encoder.encode_data(out, channel, first, &second[..count - first.len()]);
-            entry.buffer.drain(..count);
-            if entry.buffer.is_empty() && entry.buffer.capacity() > KEPT_BYTES {
-                entry.buffer = VecDeque::new();
-            }
-            entry.credit.spend(count);
-            self.queued_bytes -= count;
-            self.in_flight.sent(now, count);
-        }
-        if entry.buffer.is_empty() && entry.send_end == SendEnd::Requested {
+        let count = entry.buffer.len().min(entry.credit.available()).min(MAX_DATA_BYTES).min(limit);
+        let frame = if count > 0 {
+            let bytes = entry.buffer.take(count);
+            entry.credit.spend(bytes.len());
+            self.queued_bytes -= bytes.len();
+            self.in_flight.sent(now, bytes.len());
+            Some(Frame::Data { channel, bytes })
+        } else if entry.buffer.is_empty() && entry.send_end == SendEnd::Requested {
             entry.send_end = SendEnd::Sent;
-            self.encoder.encode(out, &Frame::Finish { channel });
-        }
+            Some(Frame::Finish { channel })
+        } else {
+            None
+        };
         let is_eased = match entry.send_end {
             SendEnd::Open => entry.buffer.len() <= self.config.send_buffer / 2,
             SendEnd::Requested => false,
@@ -451,6 +458,7 @@ impl Mux {
         }
         self.mark_ready(channel);
         self.settle(channel);
+        frame
     }
 
     fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), ConnectionError> {
@@ -464,7 +472,7 @@ impl Mux {
                 if self.open_count[side] >= limit || self.channels.len() >= limit.saturating_mul(4) {
                     return Err(Violation::TooManyChannels { limit }.into());
                 }
-                self.insert(channel, priority);
+                self.insert(now, channel, priority);
                 self.events.push_back(Event::Opened { channel, priority, opening });
             }
             Frame::Data { channel, bytes } => {
@@ -527,13 +535,14 @@ impl Mux {
         Ok(self.channels.get_mut(&channel))
     }
 
-    fn insert(&mut self, channel: ChannelId, priority: Priority) {
+    fn insert(&mut self, now: Instant, channel: ChannelId, priority: Priority) {
         let wanted = match priority {
             Priority::Interactive => self.config.interactive_window,
             Priority::Normal | Priority::Bulk => self.config.bulk_window,
         };
         let is_affordable = self.windows + u64::from(wanted) <= self.config.receive_budget;
-        let receive = ReceiveWindow::new(if is_affordable { wanted } else { INITIAL_WINDOW });
+        let window = if is_affordable { wanted } else { INITIAL_WINDOW };
+        let receive = ReceiveWindow::new(window, self.config.max_window, now);
         self.windows += u64::from(receive.window());
         let side = owner(channel) as usize;
         self.last_id[side] = channel.0;

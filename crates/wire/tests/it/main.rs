@@ -3,5 +3,6 @@
 mod frames;
 mod hellos;
 mod links;
+mod packing;
 mod pair;
 mod violations;

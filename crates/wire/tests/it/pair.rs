@@ -3,16 +3,94 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use towline_wire::{ChannelId, Config, ConnectionError, Event, Hello, Mux, Role};
+use bytes::{Buf, Bytes};
+use towline_wire::{
+    ChannelId, Config, ConnectionError, Event, Hello, Inbound, Mux, OpenError, Outbound, Outgoing, Priority,
+    Role,
+};
 
 pub(crate) fn hello(seed: u8) -> Hello {
     Hello { program: [seed; 32], version: format!("test {seed}"), nonce: [seed; 16] }
 }
 
+/// One end's three parts, from bytes to bytes.
+pub(crate) struct Stack {
+    mux: Mux,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    /// When it was last told the time.
+    now: Instant,
+}
+
+impl Stack {
+    pub(crate) fn new(role: Role, hello: &Hello, config: Config, now: Instant) -> Self {
+        let outbound = Outbound::new(hello, role, config.compression, true, now);
+        Self { mux: Mux::new(role, hello, config, now), inbound: Inbound::new(), outbound, now }
+    }
+
+    pub(crate) fn open(&mut self, opening: &[u8], priority: Priority) -> Result<ChannelId, OpenError> {
+        self.mux.open(self.now, Bytes::copy_from_slice(opening), priority)
+    }
+
+    pub(crate) fn consume(&mut self, channel: ChannelId, bytes: usize) {
+        self.mux.consume(self.now, channel, bytes);
+    }
+
+    pub(crate) fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
+        self.now = now;
+        while !bytes.is_empty() {
+            self.inbound.push(&mut bytes);
+            loop {
+                match self.inbound.poll() {
+                    Ok(Some(received)) => self.mux.handle_received(now, Ok(received)),
+                    Ok(None) => break,
+                    Err(error) => return self.mux.handle_received(now, Err(error)),
+                }
+            }
+        }
+    }
+
+    /// Takes the frames that are to go out now.
+    pub(crate) fn poll_frames(&mut self, now: Instant) -> Vec<Outgoing> {
+        self.now = now;
+        let (mut room, mut frames) = (self.outbound.room(), Vec::new());
+        while let Some(outgoing) = self.mux.poll_frame(now, room) {
+            room = room.saturating_sub(outgoing.frame.data_bytes());
+            frames.push(outgoing);
+        }
+        frames
+    }
+
+    /// Appends what is to go out now to `out`, which takes it at once.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) {
+        for outgoing in self.poll_frames(now) {
+            self.outbound.push(outgoing, || now);
+        }
+        let count = self.outbound.remaining();
+        out.extend_from_slice(&self.outbound.copy_to_bytes(count));
+        self.outbound.wrote(now, count);
+        self.outbound.idle(now);
+    }
+}
+
+impl std::ops::Deref for Stack {
+    type Target = Mux;
+
+    fn deref(&self) -> &Mux {
+        &self.mux
+    }
+}
+
+impl std::ops::DerefMut for Stack {
+    fn deref_mut(&mut self) -> &mut Mux {
+        &mut self.mux
+    }
+}
+
 /// What an end has seen of one channel.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub(crate) opening: Option<Vec<u8>>,
+    pub(crate) opening: Option<Bytes>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) is_finished: bool,
     pub(crate) reset: Option<String>,
@@ -21,7 +99,7 @@ pub(crate) struct Seen {
 }
 
 pub(crate) struct End {
-    pub(crate) mux: Mux,
+    pub(crate) mux: Stack,
     pub(crate) seen: BTreeMap<u32, Seen>,
     pub(crate) opened: Vec<ChannelId>,
     pub(crate) peer: Option<Hello>,
@@ -35,7 +113,7 @@ pub(crate) struct End {
 impl End {
     fn new(role: Role, seed: u8, config: Config, now: Instant) -> Self {
         Self {
-            mux: Mux::new(role, &hello(seed), config, now),
+            mux: Stack::new(role, &hello(seed), config, now),
             seen: BTreeMap::new(),
             opened: Vec::new(),
             peer: None,

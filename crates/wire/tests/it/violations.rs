@@ -2,32 +2,30 @@
 
 use std::time::Instant;
 
-use towline_wire::frame::{Encoder, MAX_PAYLOAD_BYTES};
-use towline_wire::{ChannelId, Config, ConnectionError, Event, Frame, Mux, Priority, Role, Violation};
+use bytes::Bytes;
+use towline_wire::frame::MAX_PAYLOAD_BYTES;
+use towline_wire::{ChannelId, Config, ConnectionError, Event, Frame, Priority, Received, Role, Violation};
 
-use crate::pair::hello;
+use crate::pair::{Stack, hello};
 
 /// A client under test, and the hand of an agent that may write anything.
 struct Rogue {
     now: Instant,
-    client: Mux,
-    encoder: Encoder,
+    client: Stack,
 }
 
 impl Rogue {
     fn new() -> Self {
         let now = Instant::now();
         let config = Config { max_channels: 4, ..Config::default() };
-        let mut client = Mux::new(Role::Client, &hello(1), config, now);
+        let mut client = Stack::new(Role::Client, &hello(1), config, now);
         client.handle_bytes(now, &hello(2).encode(Role::Agent));
         assert!(matches!(client.poll_event(), Some(Event::Connected(_))));
-        Self { now, client, encoder: Encoder::new([2; 16]) }
+        Self { now, client }
     }
 
     fn send(&mut self, frame: &Frame) {
-        let mut bytes = Vec::new();
-        self.encoder.encode(&mut bytes, frame);
-        self.client.handle_bytes(self.now, &bytes);
+        self.client.handle_received(self.now, Ok(Received::Frame(frame.clone())));
     }
 
     fn end(&mut self) -> Option<ConnectionError> {
@@ -41,12 +39,12 @@ impl Rogue {
 /// The numbers that an agent gives.
 fn agents(count: usize) -> Vec<ChannelId> {
     let config = Config { max_channels: 100, ..Config::default() };
-    let mut mux = Mux::new(Role::Agent, &hello(3), config, Instant::now());
+    let mut mux = Stack::new(Role::Agent, &hello(3), config, Instant::now());
     (0..count).map(|_| mux.open(b"", Priority::Normal).unwrap()).collect()
 }
 
 fn open(channel: ChannelId) -> Frame {
-    Frame::Open { channel, priority: Priority::Normal, opening: Vec::new() }
+    Frame::Open { channel, priority: Priority::Normal, opening: Bytes::new() }
 }
 
 #[test]
@@ -70,10 +68,10 @@ fn each_violation_is_named_and_ends_the_link() {
     let ids = agents(10);
     let (a, b) = (ids[0], ids[1]);
     let own = {
-        let mut mux = Mux::new(Role::Client, &hello(1), Config::default(), Instant::now());
+        let mut mux = Stack::new(Role::Client, &hello(1), Config::default(), Instant::now());
         mux.open(b"", Priority::Normal).unwrap()
     };
-    let data = |channel, count| Frame::Data { channel, bytes: vec![0; count] };
+    let data = |channel, count| Frame::Data { channel, bytes: vec![0; count].into() };
     let finish = |channel| Frame::Finish { channel };
     check(&[data(a, 1)], Violation::NeverOpened { channel: a });
     check(&[finish(a)], Violation::NeverOpened { channel: a });
@@ -115,7 +113,7 @@ fn frames_that_cross_with_a_reset_are_forgiven() {
     let channel = agents(1)[0];
     rogue.send(&open(channel));
     rogue.client.reset(channel, "enough");
-    rogue.send(&Frame::Data { channel, bytes: vec![0; 100] });
+    rogue.send(&Frame::Data { channel, bytes: vec![0; 100].into() });
     rogue.send(&Frame::Credit { channel, bytes: 5 });
     rogue.send(&Frame::Finish { channel });
     rogue.send(&Frame::Reset { channel, reason: "mine".to_owned() });

@@ -1,0 +1,199 @@
+//! What the link carries while it holds us up, what packing costs, and what follows: to pack or not to.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Compression;
+
+/// The shortest time that is judged.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// The least that must have gone out in it, in bytes.
+const INTERVAL_BYTES: u64 = 32 * 1024;
+/// How much of a slow link's time may be given out at once: what is given out can't be overtaken.
+const GIVEN_OUT: Duration = Duration::from_millis(20);
+/// The bounds of the same, in bytes.
+const MIN_ROOM: usize = 16 * 1024;
+const MAX_ROOM: usize = 256 * 1024;
+/// What packing is taken to manage before it was measured, in bytes a second.
+const USUAL_SPEED: u64 = 200_000_000;
+/// Packing that holds the link up is interrupted after so much time to see what the link carries without.
+const FIRST_TRIAL: Duration = Duration::from_millis(200);
+const LAST_TRIAL: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// There is nothing to send.
+    Nothing,
+    Sending,
+    /// The link takes nothing.
+    Waiting,
+}
+
+/// Whether data is packed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Raw,
+    /// To see what the link carries; packing made this much of it, in raw bytes a second.
+    Trial {
+        packed: u64,
+    },
+    Packed,
+}
+
+/// Watches one direction.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    compression: Compression,
+    mode: Mode,
+    doing: Doing,
+    since: Instant,
+    interval: Interval,
+    /// What the link took when it last held us up, in bytes a second; `None` when it does not.
+    link: Option<u64>,
+    /// What packing manages, in raw bytes a second.
+    speed: u64,
+    /// How many bytes of data a hundred bytes of the stream stand for.
+    ratio: usize,
+    /// Packing was the bottleneck for this long.
+    unhindered: Duration,
+    next_trial: Duration,
+}
+
+/// What happened since the last judgement.
+#[derive(Debug, Default)]
+struct Interval {
+    sending: Duration,
+    waiting: Duration,
+    /// Taken by the stream.
+    stream_bytes: u64,
+    /// What was given out, unpacked and as it travels.
+    raw_bytes: usize,
+    given_bytes: usize,
+    packing: Duration,
+    packed_raw_bytes: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(compression: Compression, now: Instant) -> Self {
+        let mode = if compression == Compression::Always { Mode::Packed } else { Mode::Raw };
+        Self {
+            compression,
+            mode,
+            doing: Doing::Nothing,
+            since: now,
+            interval: Interval::default(),
+            link: None,
+            speed: USUAL_SPEED,
+            ratio: 100,
+            unhindered: Duration::ZERO,
+            next_trial: FIRST_TRIAL,
+        }
+    }
+
+    pub(crate) fn is_packing(&self) -> bool {
+        self.mode == Mode::Packed
+    }
+
+    /// Returns how many bytes may be given to the stream at once.
+    pub(crate) fn room(&self) -> usize {
+        let Some(link) = self.link else { return MAX_ROOM };
+        let room = u128::from(link) * GIVEN_OUT.as_micros() / 1_000_000;
+        usize::try_from(room).unwrap_or(MAX_ROOM).clamp(MIN_ROOM, MAX_ROOM)
+    }
+
+    /// Returns how many bytes of data make so many on the stream, as things went lately.
+    pub(crate) fn unpacked(&self, stream_bytes: usize) -> usize {
+        if self.is_packing() { stream_bytes.saturating_mul(self.ratio) / 100 } else { stream_bytes }
+    }
+
+    /// Takes what was given out: what it stands for and what travels.
+    pub(crate) fn given(&mut self, raw_bytes: usize, stream_bytes: usize) {
+        self.interval.raw_bytes += raw_bytes;
+        self.interval.given_bytes += stream_bytes;
+    }
+
+    /// Takes how long it took to pack so many bytes.
+    pub(crate) fn packed(&mut self, raw_bytes: usize, took: Duration) {
+        self.interval.packing += took;
+        self.interval.packed_raw_bytes += raw_bytes as u64;
+    }
+
+    /// The stream took so many bytes.
+    pub(crate) fn wrote(&mut self, now: Instant, bytes: usize) {
+        self.pass(now, Doing::Sending);
+        self.interval.stream_bytes += bytes as u64;
+        let Interval { sending, waiting, stream_bytes, .. } = self.interval;
+        if sending + waiting >= INTERVAL && stream_bytes >= INTERVAL_BYTES {
+            let interval = std::mem::take(&mut self.interval);
+            self.judge(&interval);
+        }
+    }
+
+    /// There is something to send.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if self.doing == Doing::Nothing {
+            self.pass(now, Doing::Sending);
+        }
+    }
+
+    /// There is something to send, and the link takes nothing.
+    pub(crate) fn blocked(&mut self, now: Instant) {
+        self.pass(now, Doing::Waiting);
+    }
+
+    /// There is nothing to send.
+    pub(crate) fn idle(&mut self, now: Instant) {
+        self.pass(now, Doing::Nothing);
+    }
+
+    fn pass(&mut self, now: Instant, next: Doing) {
+        let passed = now.saturating_duration_since(self.since);
+        match self.doing {
+            Doing::Nothing => {}
+            Doing::Sending => self.interval.sending += passed,
+            Doing::Waiting => self.interval.waiting += passed,
+        }
+        self.since = now;
+        self.doing = next;
+    }
+
+    fn judge(&mut self, interval: &Interval) {
+        let took = interval.sending + interval.waiting;
+        let carried = per_second(interval.stream_bytes, took);
+        let raw = per_second(interval.raw_bytes as u64, took);
+        self.link = (interval.waiting >= took / 4).then_some(carried);
+        if interval.packed_raw_bytes > 0 {
+            let speed = per_second(interval.packed_raw_bytes, interval.packing);
+            self.speed = self.speed / 4 * 3 + speed / 4;
+        }
+        if let Some(ratio) = (interval.raw_bytes * 100).checked_div(interval.given_bytes) {
+            self.ratio = ratio.clamp(100, 800);
+        }
+        if self.compression != Compression::Auto {
+            return;
+        }
+        self.mode = match (self.mode, self.link) {
+            // Packing has to be clearly faster than the link, as something else needs the processor too.
+            (Mode::Raw, Some(link)) if link < self.speed / 2 => Mode::Packed,
+            (Mode::Trial { packed }, Some(link)) if link < packed => {
+                self.next_trial = (self.next_trial * 2).min(LAST_TRIAL);
+                Mode::Packed
+            }
+            (Mode::Raw | Mode::Trial { .. }, _) => Mode::Raw,
+            (Mode::Packed, Some(_)) => {
+                self.unhindered = Duration::ZERO;
+                Mode::Packed
+            }
+            (Mode::Packed, None) => {
+                self.unhindered += took;
+                if self.unhindered >= self.next_trial { Mode::Trial { packed: raw } } else { Mode::Packed }
+            }
+        };
+        if self.mode != Mode::Packed {
+            self.unhindered = Duration::ZERO;
+        }
+    }
+}
+
+fn per_second(bytes: u64, took: Duration) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000 / took.as_micros().max(1)).unwrap_or(u64::MAX)
+}
