@@ -1,9 +1,10 @@
 //! `serve --root DIR`: one folder's replica for who is at the other end of standard input and output, reached by ssh,
 //! `docker exec` or anything else that carries two streams. It lives as long as they do, and does nothing but sync.
 
-use std::fs;
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use tokio::task::JoinSet;
@@ -87,6 +88,6 @@ fn keep_folder(root: &Path) -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".local/state/towline")))?;
     let name = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
     let folder = home.join("agent").join(&name[..16]);
-    fs::create_dir_all(&folder).ok()?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
     Some(folder)
 }

@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(
-            Encoder::new().encode(&[Request::Scan, Request::Cancel { id: 300 }]),
-            [5, 0, 0, 0, 0, 1, 7, 0xac, 2]
+            Encoder::new().encode(&[Request::Scan { eager: false }, Request::Cancel { id: 300 }]),
+            [6, 0, 0, 0, 0, 1, 0, 9, 0xac, 2]
         );
     }
 }

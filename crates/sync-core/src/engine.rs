@@ -6,6 +6,8 @@
 //! side. Every operation names what it expects to find, so a picture that is out of date costs a round trip and never a
 //! file. Replies of one replica must be handed in in the order in which it gave them.
 
+mod batch;
+mod eager;
 mod error;
 mod flight;
 mod guard;
@@ -29,6 +31,8 @@ use crate::snapshot::{Entry, Hash};
 pub use error::EngineError;
 pub use status::{Halt, Phase, SyncStatus};
 
+use batch::Batches;
+use eager::Eager;
 use flight::Flights;
 use guard::Guard;
 use outbox::Outbox;
@@ -89,6 +93,9 @@ pub struct EngineConfig {
     pub deletions_percent: usize,
     /// The most entries a side may have.
     pub max_entries: usize,
+    /// Whether a first sync waits with the local scan until the remote side is known, and then sends files while they
+    /// are scanned: for callers whose remote side is there at once.
+    pub eager: bool,
 }
 
 impl Default for EngineConfig {
@@ -103,6 +110,7 @@ impl Default for EngineConfig {
             deletions_free: 50,
             deletions_percent: 30,
             max_entries: 1_000_000,
+            eager: false,
         }
     }
 }
@@ -204,6 +212,8 @@ pub struct Engine {
     /// Operations that can't begin before their folder is there, or before their children are gone.
     waiting: [BTreeSet<RelPath>; 2],
     flights: Flights,
+    batches: Batches,
+    eager: Eager,
     /// Paths left alone until something about them changes or a side is scanned.
     blocked: BTreeSet<RelPath>,
     /// How often a path turned out to be something else than expected, since it last was at rest.
@@ -237,6 +247,8 @@ impl Engine {
             queues: Default::default(),
             waiting: Default::default(),
             flights: Flights::default(),
+            batches: Batches::default(),
+            eager: Eager::default(),
             blocked: BTreeSet::new(),
             surprises: BTreeMap::new(),
             whole: BTreeSet::new(),
@@ -259,13 +271,20 @@ impl Engine {
         self.replicas[side as usize].begin();
         let outbox = &mut self.outboxes[side as usize];
         outbox.push(Request::Open(open));
-        outbox.push(Request::Scan);
+        if side == Side::Local && self.is_first_sync() {
+            self.eager.waiting = true;
+            self.scan_eagerly();
+        } else {
+            self.outboxes[side as usize].push(Request::Scan { eager: false });
+        }
     }
 
     /// Takes note that a side is gone. What it was asked is forgotten, its picture is renewed when it is back.
     pub fn handle_disconnected(&mut self, side: Side) {
         self.replicas[side as usize].end();
         self.outboxes[side as usize] = Outbox::default();
+        self.drop_batches(side);
+        self.drop_eager(side);
         self.drop_flights(side);
         self.running = false;
         self.progress.stop();
@@ -279,7 +298,7 @@ impl Engine {
     /// Looks through a side again, as a safeguard against changes that nobody reported; blocked paths are tried anew.
     pub fn rescan(&mut self, side: Side) {
         if self.replicas[side as usize].rescan() {
-            self.outboxes[side as usize].push(Request::Scan);
+            self.outboxes[side as usize].push(Request::Scan { eager: false });
         }
     }
 
@@ -310,6 +329,11 @@ impl Engine {
     /// replies of the other side.
     pub fn queued_bytes(&self, side: Side) -> usize {
         self.outboxes[side as usize].bytes()
+    }
+
+    /// Tells whether so much content is on its way that a driver should not take replies of the local side.
+    pub fn is_full(&self) -> bool {
+        self.eager.bytes() > self.config.small_bytes
     }
 
     fn view(&self) -> View<'_> {

@@ -1,7 +1,7 @@
 //! What the engine and a replica say to each other. Encoded with postcard; the order of variants is the format.
 //!
 //! The engine is the only one that asks. Requests carry an `id` of the engine's choosing; every `Apply`, `Read`,
-//! `Sign` and `Keep` is answered exactly once under its id. All requests may be pipelined.
+//! `Sign`, `Keep`, `Fetch` and `Install` is answered exactly once under its id. All requests may be pipelined.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,13 @@ use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
 /// The version of this format; the agent's hello carries the whole binary's hash besides.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The most file content in one [`Block`], in bytes.
 pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
+/// The longest file that travels in a batch with others, in bytes.
+pub const MAX_SMALL_BYTES: u64 = 64 * 1024;
+/// The most content in one batch of small files, in bytes.
+pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The longest encoded message, in bytes: longer is refused before anything is allocated.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
@@ -24,8 +28,11 @@ pub type RequestId = u64;
 pub enum Request {
     /// Opens the root and starts to watch. First message; answered by `Opened` or `OpenFailed`.
     Open(Open),
-    /// Scans everything; answered by `Entries`, the last of them with `last`.
-    Scan,
+    /// Scans everything; answered by `Entries` and `Contents`, the last of them an `Entries` with `last`.
+    Scan {
+        /// Whether the content of small files comes along: for a first sync, which then reads each file once.
+        eager: bool,
+    },
     /// Makes one transition. With [`Content::Incoming`], `Data` messages of the same id follow.
     Apply {
         /// Names the answer.
@@ -71,11 +78,39 @@ pub enum Request {
         /// What the other side had there.
         file: File,
     },
+    /// Reads small files whole, those that are still what is expected; answered by `Fetched`.
+    Fetch {
+        /// Names the answer.
+        id: RequestId,
+        /// Which files, and what they must be; together at most [`MAX_BATCH_BYTES`].
+        files: Vec<(RelPath, File)>,
+    },
+    /// Makes new entries, each where nothing stands, folders before what is in them; answered by `Installed`.
+    Install {
+        /// Names the answer.
+        id: RequestId,
+        /// What to make; the content together at most [`MAX_BATCH_BYTES`].
+        entries: Vec<New>,
+    },
     /// Gives up an `Apply`, `Keep` or `Read` whose other half failed; what was staged is thrown away. Not answered.
     Cancel {
         /// Which.
         id: RequestId,
     },
+}
+
+/// An entry that one side has and the other lacks, with all that it takes to make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct New {
+    /// Where.
+    pub path: RelPath,
+    /// What.
+    pub entry: Entry,
+    /// A file's whole content.
+    #[serde(with = "bytes_field")]
+    pub content: Vec<u8>,
+    /// When a file's content was last changed, by the clock of the side that has it: seconds since 1970, nanoseconds.
+    pub modified: Option<(i64, u32)>,
 }
 
 /// How a replica is opened.
@@ -142,6 +177,9 @@ pub enum Reply {
         /// Whether this was the last part.
         last: bool,
     },
+    /// Part of the answer to an eager `Scan`, in the place of `Entries`: folders, links, and small files with their
+    /// content; together at most [`MAX_BATCH_BYTES`] of content.
+    Contents(Vec<New>),
     /// A scan could not be completed (descriptors ran out, the root is gone): nothing may be concluded from it.
     ScanFailed(Failure),
     /// What the watcher saw, already read back from the disk.
@@ -175,6 +213,21 @@ pub enum Reply {
         actual: Option<Entry>,
         /// The error, where it was one.
         failure: Option<Failure>,
+    },
+    /// The answer to `Fetch`.
+    Fetched {
+        /// Of the request.
+        id: RequestId,
+        /// The files, in the order asked; `None` where one is not what was expected, or can't be read.
+        files: Vec<Option<New>>,
+    },
+    /// The answer to `Install`: all entries but these stand now, their bytes verified.
+    Installed {
+        /// Of the request.
+        id: RequestId,
+        /// What was not made: its place in the request, and why. What lies below it was not made either, and is
+        /// listed too.
+        failed: Vec<(u32, Outcome)>,
     },
     /// Paths that can't be synced, and why; said again when it changes.
     Problems(Vec<Problem>),

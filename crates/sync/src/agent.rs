@@ -35,15 +35,16 @@ impl Agent {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let hello =
-            Hello { program: [0; 32], version: towline_protocol::VERSION.to_owned(), nonce: nonce() };
+        let hello = Hello { program: [0; 32], version: towline_protocol::VERSION.to_owned(), nonce: nonce() };
         let options = LinkOptions { hello, role: Role::Client, config };
         let establishing = towline_link::establish(reader, writer, options);
         let Connection { link, driver, peer, .. } = match tokio::time::timeout(HANDSHAKE, establishing).await
         {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(SyncError::Agent { message: error.to_string() }),
-            Err(_) => return Err(SyncError::Agent { message: "the agent did not answer in time".to_owned() }),
+            Err(_) => {
+                return Err(SyncError::Agent { message: "the agent did not answer in time".to_owned() });
+            }
         };
         if peer.version != towline_protocol::VERSION {
             return Err(SyncError::Agent {

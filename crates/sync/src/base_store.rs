@@ -155,9 +155,6 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let _held = BaseStore::open(temp.path(), temp.path()).unwrap();
         let error = BaseStore::open(temp.path(), Path::new("/src")).unwrap_err();
-        assert!(
-            matches!(error, SyncError::Busy { pid, .. } if pid == std::process::id()),
-            "{error}"
-        );
+        assert!(matches!(error, SyncError::Busy { pid, .. } if pid == std::process::id()), "{error}");
     }
 }

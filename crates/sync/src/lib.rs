@@ -16,7 +16,7 @@ mod pair;
 mod peer;
 
 pub use error::SyncError;
-pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use ignore::ignore_lines;
+pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use peer::Peer;
 pub use towline_sync_fs::{Usage, usage};

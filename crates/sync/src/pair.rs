@@ -157,7 +157,7 @@ impl Pair {
                     }
                     None => break,
                 },
-                received = local.receive(&mut from_local) => {
+                received = local.receive(&mut from_local), if !engine.is_full() => {
                     if let Err(message) = received.and_then(|()| take(&mut engine, Side::Local, &mut from_local)) {
                         let _ = news_tx.send(News::Dead(message)).await;
                         break;

@@ -94,7 +94,8 @@ impl Peer {
                 _ => Ok(()),
             },
             Kind::Stream(stream) => {
-                let count = stream.reader.read(&mut stream.buffer).await.map_err(|error| error.to_string())?;
+                let count =
+                    stream.reader.read(&mut stream.buffer).await.map_err(|error| error.to_string())?;
                 if count == 0 {
                     return Err("the far side of the sync ended".to_owned());
                 }

@@ -46,7 +46,7 @@ impl Remote {
     async fn open(&mut self, root: &str) {
         let open =
             Open { root: root.to_owned(), ignore: vec!["*.log".to_owned()], excluded: vec![], create: false };
-        self.send(&[Request::Open(open), Request::Scan]).await;
+        self.send(&[Request::Open(open), Request::Scan { eager: false }]).await;
     }
 
     /// The paths of a whole scan.
@@ -140,7 +140,12 @@ async fn a_replica_ends_with_its_channel() {
             // This one is left with answers that nobody takes.
             let mut deaf = Remote::new(client.open(&ChannelRequest::Sync).await);
             deaf.open(root.to_str().unwrap()).await;
-            deaf.send(&[Request::Scan, Request::Scan, Request::Scan]).await;
+            deaf.send(&[
+                Request::Scan { eager: false },
+                Request::Scan { eager: false },
+                Request::Scan { eager: false },
+            ])
+            .await;
         }
         client.status().await;
         until("ended threads", || (threads() <= before).then_some(())).await;

@@ -51,7 +51,7 @@ pub(crate) async fn run(ui: &mut Ui, args: &Sync) -> Outcome {
         ignore: ignore.clone(),
         remote: Open { root, ignore, excluded: Vec::new(), create: true },
         state: state.clone(),
-        engine: EngineConfig { mode: mode(args.mode), ..EngineConfig::default() },
+        engine: EngineConfig { mode: mode(args.mode), eager: true, ..EngineConfig::default() },
         protect: false,
     })?;
     let (command_tx, command_rx) = mpsc::channel(4);

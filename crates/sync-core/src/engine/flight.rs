@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::delta::DeltaCheck;
+use crate::engine::batch::travels_with_others;
 use crate::engine::queue::{Operation, Queued};
 use crate::engine::{Engine, EngineConfig, Side};
 use crate::message::{Block, Content, Request, RequestId};
@@ -17,6 +18,8 @@ const MAX_CANCELLED: usize = 100_000;
 pub(super) enum Stage {
     /// The receiver's block sums.
     Signing,
+    /// Content that is fetched together with that of others.
+    Fetching,
     /// Content from the other side.
     Reading,
     /// The end, of which the answer tells.
@@ -110,9 +113,15 @@ impl Flights {
         }
     }
 
-    fn add(&mut self, flight: Flight) -> RequestId {
+    /// Returns an id that names no operation.
+    pub(super) fn name(&mut self) -> RequestId {
         let id = self.next;
         self.next += 2;
+        id
+    }
+
+    pub(super) fn add(&mut self, flight: Flight) -> RequestId {
+        let id = self.name();
         let side = flight.side as usize;
         if flight.bulk {
             self.bulk[side] += 1;
@@ -183,6 +192,7 @@ impl Engine {
                     }
                 }
             }
+            self.send_batch(side);
         }
     }
 
@@ -199,7 +209,10 @@ impl Engine {
             && let Some(parent) = step.path.parent()
         {
             let ready = match self.flights.at(&parent) {
-                Some(flight) if becomes(flight, true) => true,
+                Some(flight) if becomes(flight, true) => {
+                    // What does not travel in batches would overtake one that waits for content.
+                    flight.stage == Stage::Finishing || self.is_small(side, queued)
+                }
                 Some(flight) if becomes(flight, false) => false,
                 _ => tree.get(&parent) == Some(&Entry::Directory),
             };
@@ -222,7 +235,12 @@ impl Engine {
             })
     }
 
+    fn is_small(&self, side: Side, queued: &Queued) -> bool {
+        travels_with_others(queued, self.replicas[side.other() as usize].tree().get(&queued.path))
+    }
+
     fn begin(&mut self, side: Side, queued: Queued, bulk: bool) {
+        let small = self.is_small(side, &queued);
         let Queued { path, operation, bytes } = queued;
         let mut flight = Flight {
             path: path.clone(),
@@ -236,6 +254,16 @@ impl Engine {
             whole: self.whole.contains(&path),
             operation,
         };
+        if small {
+            flight.stage = Stage::Fetching;
+            if let Operation::Apply(Transition { to: Some(Entry::File(file)), .. }) = &flight.operation {
+                flight.source = Some(*file);
+            }
+            flight.agreed = true;
+            flight.whole = true;
+            self.join_batch(flight);
+            return;
+        }
         let step = match &flight.operation {
             Operation::Keep(file) => {
                 let file = *file;
@@ -328,7 +356,7 @@ impl Engine {
         let applier = flight.applier();
         if gone != Some(applier) {
             self.flights.cancel(applier, id);
-            if flight.stage != Stage::Signing {
+            if !matches!(flight.stage, Stage::Signing | Stage::Fetching) {
                 self.outboxes[applier as usize].cancel(id);
             }
         }

@@ -28,6 +28,9 @@ impl Engine {
             }
             (State::Opening, _) => return early("news before its root was open"),
             (_, Reply::Entries { entries, last }) => self.entries(side, entries, last)?,
+            (_, Reply::Contents(news)) => self.contents(side, news)?,
+            (_, Reply::Fetched { id, files }) => self.fetched(side, id, files)?,
+            (_, Reply::Installed { id, failed }) => self.installed(side, id, failed)?,
             (_, Reply::ScanFailed(failure)) => self.scan_failed(side, &failure)?,
             (_, Reply::Changed(changes)) => self.changed(side, changes)?,
             (_, Reply::Applied { id, outcome }) => {
@@ -61,7 +64,12 @@ impl Engine {
         self.problems.root(side, message, &mut self.events);
     }
 
-    fn entries(&mut self, side: Side, entries: Vec<(RelPath, Entry)>, last: bool) -> Result<(), EngineError> {
+    pub(super) fn entries(
+        &mut self,
+        side: Side,
+        entries: Vec<(RelPath, Entry)>,
+        last: bool,
+    ) -> Result<(), EngineError> {
         let replica = &mut self.replicas[side as usize];
         if !replica.is_scanning() {
             return Err(EngineError::OutOfTurn { side, what: "entries" });
@@ -83,6 +91,7 @@ impl Engine {
         let replica = &mut self.replicas[side as usize];
         if replica.state() == State::Scanning {
             replica.ready(tree);
+            self.scan_eagerly();
             return Ok(());
         }
         for Change { path, entry } in diff(replica.tree(), &tree) {
@@ -130,7 +139,7 @@ impl Engine {
     }
 
     /// Returns what an answer says stands at the path it is about.
-    fn believable_at(&mut self, id: u64, actual: Option<Entry>) -> Option<Entry> {
+    pub(super) fn believable_at(&mut self, id: u64, actual: Option<Entry>) -> Option<Entry> {
         let path = &self.flights.get(id & !1)?.path;
         actual.map(|entry| believable(path, entry))
     }

@@ -24,11 +24,15 @@ impl Outbox {
         if bulk { self.bulk.push_back(request) } else { self.first.push_back(request) }
     }
 
+    /// Adds a batch with its content.
+    pub(super) fn push_batch(&mut self, request: Request) {
+        self.bytes += carried(&request);
+        self.first.push_back(request);
+    }
+
     pub(super) fn pop(&mut self) -> Option<Request> {
         let request = self.first.pop_front().or_else(|| self.bulk.pop_front())?;
-        if let Request::Data { block, .. } = &request {
-            self.bytes -= literal_bytes(block);
-        }
+        self.bytes -= carried(&request);
         Some(request)
     }
 
@@ -52,6 +56,15 @@ impl Outbox {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// Returns how many bytes of content a request carries.
+fn carried(request: &Request) -> usize {
+    match request {
+        Request::Data { block, .. } => literal_bytes(block),
+        Request::Install { entries, .. } => entries.iter().map(|new| new.content.len()).sum(),
+        _ => 0,
     }
 }
 

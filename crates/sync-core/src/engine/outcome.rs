@@ -73,7 +73,7 @@ impl Engine {
         let known = self.flights.get(id).filter(|flight| {
             flight.applier() == side
                 && match flight.stage {
-                    Stage::Signing => false,
+                    Stage::Signing | Stage::Fetching => false,
                     // All the content must be there before it can be done.
                     Stage::Reading => outcome != Outcome::Done,
                     Stage::Finishing => true,
@@ -155,6 +155,7 @@ impl Engine {
         let id = request & !1;
         let known = self.flights.get(id).filter(|flight| match flight.stage {
             Stage::Signing => request == id && flight.side == side,
+            Stage::Fetching => false,
             Stage::Reading => request == read_id(id) && flight.reader() == side,
             Stage::Finishing => false,
         });
@@ -188,7 +189,7 @@ impl Engine {
         self.block(path, &message);
     }
 
-    fn unless_cancelled(&mut self, side: Side, id: RequestId) -> Result<(), EngineError> {
+    pub(super) fn unless_cancelled(&mut self, side: Side, id: RequestId) -> Result<(), EngineError> {
         if self.flights.was_cancelled(side, id, true) {
             Ok(())
         } else {

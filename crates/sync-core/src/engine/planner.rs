@@ -18,7 +18,7 @@ const MAX_SURPRISES: u32 = 32;
 impl Engine {
     /// Begins to work once both sides are known: everything is decided anew.
     pub(super) fn start(&mut self) {
-        if self.running || !self.both_ready() {
+        if self.running || !self.both_ready() || !self.eager.is_idle() {
             return;
         }
         let unacknowledged = std::mem::take(&mut self.unacknowledged);

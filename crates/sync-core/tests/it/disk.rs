@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use towline_sync_core::block::sign;
 use towline_sync_core::delta::{DeltaCheck, delta, whole};
 use towline_sync_core::message::{
-    Block, Content, DeltaOp, Failure, Outcome, Reply, Request, RootInfo, WatchMode, conflict_name,
+    Block, Content, DeltaOp, Failure, New, Outcome, Reply, Request, RootInfo, WatchMode, conflict_name,
 };
 use towline_sync_core::path::{RelPath, below};
 use towline_sync_core::snapshot::{Change, Entry, File, Hash, Transition};
 
+/// Files above this many bytes don't come along with an eager scan.
+const LARGE: u64 = 2000;
 /// Files of this name are not synced.
 pub(crate) const IGNORED: &str = "ign";
 
@@ -124,8 +126,11 @@ impl Disk {
                 let info = RootInfo { epoch, writable: true, case_sensitive: true, mounts };
                 vec![Reply::Opened(info), Reply::Watching(WatchMode::Events)]
             }
-            Request::Scan => {
+            Request::Scan { eager } => {
                 self.seen.clear();
+                if eager {
+                    return self.scan_eagerly();
+                }
                 let entries = self.nodes.iter().filter(|(path, _)| !is_ignored(path));
                 let entries: Vec<_> = entries.map(|(path, node)| (path.clone(), node.entry())).collect();
                 let mut parts: Vec<_> = entries
@@ -167,11 +172,58 @@ impl Disk {
                 }
                 _ => vec![Reply::ReadFailed { id, actual: self.entry(&path), failure: None }],
             },
+            Request::Fetch { id, files } => {
+                let files = files.iter().map(|(path, file)| self.fetch(path, *file)).collect();
+                vec![Reply::Fetched { id, files }]
+            }
+            Request::Install { id, entries } => {
+                let outcomes = entries.into_iter().map(|new| self.install(new)).zip(0..);
+                let failed = outcomes.filter(|(outcome, _)| *outcome != Outcome::Done);
+                vec![Reply::Installed {
+                    id,
+                    failed: failed.map(|(outcome, index)| (index, outcome)).collect(),
+                }]
+            }
             Request::Cancel { id } => {
                 self.incoming.remove(&id);
                 vec![]
             }
         }
+    }
+
+    fn scan_eagerly(&self) -> Vec<Reply> {
+        let entries: Vec<_> = self.nodes.iter().filter(|(path, _)| !is_ignored(path)).collect();
+        let mut parts = Vec::new();
+        for part in entries.chunks(3) {
+            let (large, small): (Vec<_>, Vec<_>) = part
+                .iter()
+                .partition(|(_, node)| matches!(node, Node::File(bytes, _) if bytes.len() as u64 > LARGE));
+            let news = small.iter().map(|(path, node)| new(path, node)).collect();
+            parts.push(Reply::Contents(news));
+            let entries = large.iter().map(|(path, node)| ((*path).clone(), node.entry())).collect();
+            parts.push(Reply::Entries { entries, last: false });
+        }
+        parts.push(Reply::Entries { entries: Vec::new(), last: true });
+        parts
+    }
+
+    fn fetch(&self, path: &RelPath, expect: File) -> Option<New> {
+        let node = self.nodes.get(path)?;
+        (node.entry() == Entry::File(expect)).then(|| new(path, node))
+    }
+
+    fn install(&mut self, new: New) -> Outcome {
+        let node = match &new.entry {
+            Entry::Directory => Node::Directory,
+            Entry::Symlink { target } => Node::Link(target.clone()),
+            Entry::File(file) if Hash::of(&new.content) == file.hash => {
+                Node::File(new.content, file.executable)
+            }
+            Entry::File(_) => return Outcome::NeedContent,
+            Entry::Opaque(_) => panic!("no such install: {new:?}"),
+        };
+        let transition = Transition { path: new.path, from: None, to: Some(new.entry) };
+        self.commit(&transition, Some(node))
     }
 
     fn apply(&mut self, id: u64, transition: Transition, content: &Content) -> Vec<Reply> {
@@ -299,6 +351,11 @@ impl Disk {
         }
         Outcome::Done
     }
+}
+
+fn new(path: &RelPath, node: &Node) -> New {
+    let content = if let Node::File(bytes, _) = node { bytes.clone() } else { Vec::new() };
+    New { path: path.clone(), entry: node.entry(), content, modified: None }
 }
 
 fn no_space(id: u64) -> Reply {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, EngineError, Phase, Side, SyncEvent};
 use towline_sync_core::message::{
-    Block, DeltaOp, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RootInfo, Signature,
+    Block, DeltaOp, MAX_BLOCK_BYTES, New, Open, Outcome, Reply, Request, RootInfo, Signature,
 };
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry, File, Hash, Opaque};
@@ -510,7 +510,7 @@ fn a_hostile_remote_is_thrown_out() {
 #[test]
 fn more_content_than_announced_is_refused() {
     for (length, last) in [(6, false), (4, true), (MAX_BLOCK_BYTES + 1, false)] {
-        let mut pair = Pair::new(&[], &[]);
+        let mut pair = Pair::new(&[("f", node("0"))], &[]);
         let change = Change { path: path("f"), entry: Some(node("12345").entry()) };
         pair.engine.handle_reply(Side::Remote, Reply::Changed(vec![change])).unwrap();
         let id = std::iter::from_fn(|| pair.engine.poll_request()).find_map(|(_, request)| match request {
@@ -523,6 +523,88 @@ fn more_content_than_announced_is_refused() {
         assert!(matches!(error, EngineError::Content { .. }), "{error}");
         assert_eq!(pair.engine.poll_request(), None, "nothing of it reaches the local side");
     }
+}
+
+#[test]
+fn a_batch_that_is_not_what_was_asked_for_is_refused() {
+    let new = |at: &str, text: &str| New {
+        path: path(at),
+        entry: node("12345").entry(),
+        content: text.as_bytes().to_vec(),
+        modified: None,
+    };
+    let good = || Some(new("f", "12345"));
+    for files in [
+        vec![],
+        vec![good(), good()],
+        vec![Some(new("g", "12345"))],
+        vec![Some(new("f", "1234"))],
+        vec![Some(New { entry: node("54321").entry(), ..new("f", "54321") })],
+    ] {
+        let mut pair = Pair::new(&[], &[]);
+        let change = Change { path: path("f"), entry: Some(node("12345").entry()) };
+        pair.engine.handle_reply(Side::Remote, Reply::Changed(vec![change])).unwrap();
+        let Some((Side::Remote, Request::Fetch { id, .. })) = pair.engine.poll_request() else {
+            panic!("nothing is fetched");
+        };
+        let error = pair.engine.handle_reply(Side::Remote, Reply::Fetched { id, files }).unwrap_err();
+        assert!(matches!(error, EngineError::OutOfTurn { .. }), "{error}");
+        assert_eq!(pair.engine.poll_request(), None, "nothing of it reaches the local side");
+    }
+    let mut pair = Pair::new(&[("d/f", node("1"))], &[]);
+    pair.put(Side::Local, "e", Node::Directory);
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    let Some((Side::Remote, Request::Install { id, .. })) = pair.engine.poll_request() else {
+        panic!("nothing is made");
+    };
+    let reply = || Reply::Installed { id, failed: vec![(1, Outcome::Kept)] };
+    let error = pair.engine.handle_reply(Side::Local, reply()).unwrap_err();
+    assert!(matches!(error, EngineError::UnknownRequest { .. }), "{error}");
+    let error = pair.engine.handle_reply(Side::Remote, reply()).unwrap_err();
+    assert!(matches!(error, EngineError::OutOfTurn { .. }), "{error}");
+}
+
+#[test]
+fn what_is_in_a_new_folder_never_overtakes_it() {
+    let mut pair = Pair::new(&[("copy", node("same"))], &[]);
+    pair.put(Side::Local, "d/large", big(1));
+    pair.put(Side::Local, "d/small", node("small"));
+    pair.put(Side::Local, "d/copied", node("same"));
+    pair.run();
+    pair.check(&[
+        ("copy", node("same")),
+        ("d", Node::Directory),
+        ("d/copied", node("same")),
+        ("d/large", big(1)),
+        ("d/small", node("small")),
+    ]);
+    assert!(pair.engine.status().problems.is_empty());
+}
+
+#[test]
+fn a_first_sync_reads_each_small_file_once() {
+    let config = EngineConfig { eager: true, ..EngineConfig::default() };
+    let mut pair = Pair::new(&[], &[]);
+    pair.engine = Engine::new(config, Base::default());
+    pair.base = Base::default();
+    for at in 0..50 {
+        pair.put(Side::Local, &format!("d{}/f{at}", at % 5), node(&format!("{at}")));
+    }
+    pair.put(Side::Local, "d0/large", big(1));
+    pair.put(Side::Remote, "d1/f1", node("other"));
+    pair.put(Side::Remote, "d2", node("a file"));
+    for side in Side::BOTH {
+        pair.connect(side);
+    }
+    pair.run();
+    assert_eq!(pair.disks[0].nodes, pair.disks[1].nodes);
+    let fetched = pair.asked.iter().filter_map(|(_, request)| match request {
+        Request::Fetch { files, .. } => Some(files.len()),
+        _ => None,
+    });
+    // What the remote side has something else for is decided when everything is known.
+    assert!(fetched.sum::<usize>() <= 10, "{:?}", pair.asked);
+    assert!(pair.base.entries().len() > 50);
 }
 
 #[test]
@@ -549,6 +631,15 @@ fn a_remote_that_always_finds_something_else_does_not_keep_us_busy() {
     let mut applies = 0;
     while let Some((side, request)) = pair.engine.poll_request() {
         let answer = match (side, request) {
+            (Side::Local, Request::Fetch { id, .. }) => {
+                let (content, entry) = (b"12345".to_vec(), node("12345").entry());
+                let new = New { path: path("f"), entry, content, modified: None };
+                Some(Reply::Fetched { id, files: vec![Some(new)] })
+            }
+            (Side::Remote, Request::Install { id, .. }) => {
+                let actual = Some(Entry::Symlink { target: "0".into() });
+                Some(Reply::Installed { id, failed: vec![(0, Outcome::Stale { actual })] })
+            }
             (Side::Remote, Request::Apply { id, .. }) => {
                 applies += 1;
                 let target = format!("{applies}");
@@ -594,7 +685,7 @@ impl Pair {
         self.lost.clear();
         while let Some((side, request)) = self.engine.poll_request() {
             for reply in self.disks[side as usize].handle(request) {
-                if side == deaf && matches!(reply, Reply::Applied { .. }) {
+                if side == deaf && matches!(reply, Reply::Applied { .. } | Reply::Installed { .. }) {
                     self.lost.push(reply);
                 } else {
                     self.engine.handle_reply(side, reply).unwrap();

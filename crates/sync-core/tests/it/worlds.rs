@@ -56,8 +56,9 @@ struct World {
     trace: bool,
 }
 
-fn config() -> EngineConfig {
+fn config(eager: bool) -> EngineConfig {
     EngineConfig {
+        eager,
         bulk_size: 1500,
         delta_size: 1024,
         small_operations: 4,
@@ -75,7 +76,7 @@ impl World {
         let mut world = Self {
             random: Random::new(seed),
             canary,
-            engine: Engine::new(config(), Base::default()),
+            engine: Engine::new(config(seed.is_multiple_of(2)), Base::default()),
             journal: vec![],
             disks: Default::default(),
             requests: Default::default(),
@@ -121,7 +122,11 @@ impl World {
         // Steps that are on their way answer to what the old container had.
         let (requests, local) = (&self.requests[0], &self.disks[0]);
         self.seen_remote.retain(|(path, _)| {
-            let is_step = |request: &Request| matches!(request, Request::Apply { transition, .. } if transition.path == *path);
+            let is_step = |request: &Request| match request {
+                Request::Apply { transition, .. } => transition.path == *path,
+                Request::Install { entries, .. } => entries.iter().any(|new| new.path == *path),
+                _ => false,
+            };
             local.expects(path) || requests.iter().any(is_step)
         });
         self.new_container = true;
@@ -169,7 +174,7 @@ impl World {
         if base.epoch() != Some(self.disks[1].epoch) {
             self.new_container = true;
         }
-        self.engine = Engine::new(config(), base);
+        self.engine = Engine::new(config(self.random.one_in(2)), base);
         self.halted = false;
         for side in Side::BOTH {
             self.cut(side);
@@ -191,6 +196,13 @@ impl World {
                 if self.canary == Canary::BaseLeads {
                     let delta =
                         BaseDelta::Set { path: transition.path.clone(), entry: transition.to.clone() };
+                    self.journal.extend(record::encode_delta(&delta));
+                }
+            }
+            if let Request::Install { entries, .. } = &request {
+                self.applies += entries.len();
+                for new in entries.iter().filter(|_| self.canary == Canary::BaseLeads) {
+                    let delta = BaseDelta::Set { path: new.path.clone(), entry: Some(new.entry.clone()) };
                     self.journal.extend(record::encode_delta(&delta));
                 }
             }

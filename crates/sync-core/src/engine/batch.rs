@@ -1,0 +1,225 @@
+//! Many small entries that one side lacks, made with two messages instead of three for each.
+//!
+//! Each of them is a flight of its own, so that whatever concerns one path is the same as ever; a batch is how they
+//! travel. Its flights are at [`Stage::Fetching`] until their content is here and `Install` is on its way.
+
+use std::collections::BTreeMap;
+
+use crate::engine::flight::{Flight, Stage};
+use crate::engine::queue::{Operation, Queued};
+use crate::engine::{Engine, EngineError, Side};
+use crate::message::{MAX_BATCH_BYTES, MAX_SMALL_BYTES, New, Outcome, Request, RequestId};
+use crate::path::RelPath;
+use crate::snapshot::{Entry, File, Transition};
+
+/// The most entries in one batch.
+pub(super) const MAX_BATCH_ENTRIES: usize = 1024;
+
+/// Batches being gathered, and those under way.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    open: [Open; 2],
+    by_id: BTreeMap<RequestId, Batch>,
+}
+
+/// A batch for one side that can take more.
+#[derive(Debug, Default)]
+struct Open {
+    members: Vec<RequestId>,
+    bytes: usize,
+}
+
+/// A batch that was sent.
+#[derive(Debug)]
+struct Batch {
+    /// Who makes the entries.
+    side: Side,
+    /// The flights, in the order of what was asked last.
+    members: Vec<RequestId>,
+    /// Those of them whose content is fetched; `None` once the entries are being made.
+    fetching: Option<Vec<RequestId>>,
+}
+
+/// Tells whether an operation can travel with others: `source` is what the other side has at its path.
+pub(super) fn travels_with_others(queued: &Queued, source: Option<&Entry>) -> bool {
+    match &queued.operation {
+        Operation::Apply(step) if source != step.to.as_ref() => false,
+        Operation::Apply(Transition { from: None, to: Some(to), .. }) => match to {
+            Entry::Directory | Entry::Symlink { .. } => true,
+            Entry::File(file) => queued.bytes == file.size && file.size <= MAX_SMALL_BYTES,
+            Entry::Opaque(_) => false,
+        },
+        _ => false,
+    }
+}
+
+impl Engine {
+    /// Adds a flight to the batch that its side is to make next.
+    pub(super) fn join_batch(&mut self, flight: Flight) {
+        let (side, bytes) = (flight.side, usize::try_from(flight.bytes).unwrap_or(MAX_BATCH_BYTES));
+        let open = &self.batches.open[side as usize];
+        if open.members.len() >= MAX_BATCH_ENTRIES || open.bytes + bytes > MAX_BATCH_BYTES {
+            self.send_batch(side);
+        }
+        let id = self.flights.add(flight);
+        let open = &mut self.batches.open[side as usize];
+        open.members.push(id);
+        open.bytes += bytes;
+    }
+
+    /// Sends what was gathered for a side.
+    pub(super) fn send_batch(&mut self, side: Side) {
+        let Open { members, .. } = std::mem::take(&mut self.batches.open[side as usize]);
+        if members.is_empty() {
+            return;
+        }
+        let id = self.flights.name();
+        let (mut files, mut fetching) = (Vec::new(), Vec::new());
+        for member in &members {
+            if let Some((path, file)) = self.flights.get(*member).and_then(|flight| wanted(flight)) {
+                files.push((path.clone(), file));
+                fetching.push(*member);
+            }
+        }
+        self.batches.by_id.insert(id, Batch { side, members, fetching: Some(fetching) });
+        if files.is_empty() {
+            self.install(id, Vec::new());
+        } else {
+            self.outboxes[side.other() as usize].push(Request::Fetch { id, files });
+        }
+    }
+
+    /// Takes the content of a batch.
+    pub(super) fn fetched(
+        &mut self,
+        side: Side,
+        id: RequestId,
+        files: Vec<Option<New>>,
+    ) -> Result<(), EngineError> {
+        let fetching = self.batches.by_id.get_mut(&id).filter(|batch| batch.side == side.other());
+        let Some(fetching) = fetching.and_then(|batch| batch.fetching.take()) else {
+            return self.unless_cancelled(side, id);
+        };
+        if files.len() != fetching.len() {
+            return Err(EngineError::OutOfTurn { side, what: "another number of files than was asked for" });
+        }
+        let mut contents = Vec::with_capacity(files.len());
+        for (member, new) in fetching.into_iter().zip(files) {
+            let Some(flight) = self.flights.get(member) else { continue };
+            let Some(new) = new else {
+                self.not_fetched(member);
+                continue;
+            };
+            let expected = wanted(flight);
+            let fits = expected.is_some_and(|(path, file)| {
+                *path == new.path && new.entry == Entry::File(file) && new.content.len() as u64 == file.size
+            });
+            if !fits {
+                return Err(EngineError::OutOfTurn { side, what: "another file than was asked for" });
+            }
+            contents.push((member, new));
+        }
+        self.install(id, contents);
+        Ok(())
+    }
+
+    /// Leaves out a file that is not what it was: the news of what it is now is on its way, or comes with a scan.
+    fn not_fetched(&mut self, member: RequestId) {
+        if let Some(flight) = self.land(member) {
+            self.surprised(&flight.path);
+        }
+    }
+
+    /// Has the entries of a batch made, as far as they are still wanted.
+    fn install(&mut self, id: RequestId, contents: Vec<(RequestId, New)>) {
+        let Some(batch) = self.batches.by_id.get_mut(&id) else { return };
+        let side = batch.side;
+        batch.fetching = None;
+        let mut contents = contents.into_iter().peekable();
+        let (mut entries, mut kept) = (Vec::new(), Vec::new());
+        for member in std::mem::take(&mut batch.members) {
+            let content = contents.next_if(|(of, _)| *of == member).map(|(_, new)| new);
+            let Some(flight) = self.flights.get(member) else { continue };
+            let Operation::Apply(Transition { path, to: Some(to), .. }) = &flight.operation else { continue };
+            let new = match (to, content) {
+                (Entry::File(file), None) if file.size > 0 => continue,
+                (_, Some(new)) => new,
+                (to, None) => {
+                    New { path: path.clone(), entry: to.clone(), content: Vec::new(), modified: None }
+                }
+            };
+            flight.stage = Stage::Finishing;
+            entries.push(new);
+            kept.push(member);
+        }
+        if entries.is_empty() {
+            self.batches.by_id.remove(&id);
+            return;
+        }
+        batch.members = kept;
+        self.outboxes[side as usize].push_batch(Request::Install { id, entries });
+    }
+
+    /// Takes the end of a batch.
+    pub(super) fn installed(
+        &mut self,
+        side: Side,
+        id: RequestId,
+        failed: Vec<(u32, Outcome)>,
+    ) -> Result<(), EngineError> {
+        if self.eager.is_pending(id) {
+            return self.eagerly_installed(side, id, &failed);
+        }
+        let known = self.batches.by_id.get(&id);
+        if !known.is_some_and(|batch| batch.side == side && batch.fetching.is_none()) {
+            return self.unless_cancelled(side, id);
+        }
+        let Some(batch) = self.batches.by_id.remove(&id) else { return Ok(()) };
+        let mut failed: BTreeMap<usize, Outcome> =
+            failed.into_iter().map(|(index, outcome)| (index as usize, outcome)).collect();
+        for (index, member) in batch.members.into_iter().enumerate() {
+            if self.flights.get(member).is_some() {
+                let outcome = match failed.remove(&index).unwrap_or(Outcome::Done) {
+                    Outcome::Stale { actual } => {
+                        Outcome::Stale { actual: self.believable_at(member, actual) }
+                    }
+                    other => other,
+                };
+                self.applied(side, member, outcome)?;
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::OutOfTurn { side, what: "the failure of an entry that was not asked for" })
+        }
+    }
+
+    /// Forgets the batches that a side that is gone had a part in; their flights are given up one by one.
+    pub(super) fn drop_batches(&mut self, side: Side) {
+        self.batches.open = Default::default();
+        let gone: Vec<_> = self
+            .batches
+            .by_id
+            .iter()
+            .filter(|(_, batch)| batch.side == side || batch.fetching.is_some())
+            .map(|(id, batch)| (*id, batch.side, batch.fetching.is_some()))
+            .collect();
+        for (id, maker, fetching) in gone {
+            self.batches.by_id.remove(&id);
+            // Whoever is still there may answer what was asked before.
+            let asked = if fetching { maker.other() } else { maker };
+            if asked != side {
+                self.flights.cancel(asked, id);
+            }
+        }
+    }
+}
+
+/// Returns the file whose content a flight waits for.
+fn wanted(flight: &Flight) -> Option<(&RelPath, File)> {
+    match (&flight.operation, flight.source) {
+        (Operation::Apply(_), Some(source)) if source.size > 0 => Some((&flight.path, source)),
+        _ => None,
+    }
+}
