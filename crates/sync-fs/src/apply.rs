@@ -26,7 +26,7 @@ pub(crate) const INCOMING_CONFLICT: &str = ".incoming-";
 /// The most files put in their places together.
 pub(crate) const MAX_READY: usize = 128;
 /// Up to here, forcing each file to the disk costs less than forcing the whole file system.
-const FEW: usize = 8;
+pub(crate) const FEW: usize = 8;
 
 /// Answers that are due.
 pub(crate) type Answers = Vec<(RequestId, Outcome)>;
@@ -329,20 +329,12 @@ impl Workspace {
         let Transition { path, from, to } = transition;
         self.store()?;
         let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
-        if path.is_private() {
-            return refuse(Errno::PERM, "it is our own folder");
-        }
-        if self.tree.mounts.contains(path)
-            || path.ancestors().any(|folder| self.tree.mounts.contains(&folder))
-        {
-            return refuse(Errno::BUSY, "another volume is mounted there");
-        }
         let folder = |entry: &Option<Entry>| matches!(entry, None | Some(Entry::Directory));
         // The ignored folders above something that is not ignored come and go with it.
         let ignored = self.tree.rules.decide(path);
-        if self.tree.rules.is_pruned(path) || (ignored.ignored && !(folder(from) && folder(to))) {
-            return refuse(Errno::PERM, "it is ignored");
-        }
+        let is_left_alone =
+            self.tree.rules.is_pruned(path) || (ignored.ignored && !(folder(from) && folder(to)));
+        self.check_path(path, is_left_alone)?;
         if [from, to].into_iter().any(|entry| matches!(entry, Some(Entry::Opaque(_)))) {
             return Err(not_synced(path));
         }
@@ -358,6 +350,23 @@ impl Workspace {
         }
     }
 
+    /// Refuses a path at which nothing of ours may stand.
+    pub(crate) fn check_path(&self, path: &RelPath, is_left_alone: bool) -> Step<()> {
+        let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
+        let mounts = &self.tree.mounts;
+        if path.is_private() {
+            refuse(Errno::PERM, "it is our own folder")
+        } else if !mounts.is_empty()
+            && (mounts.contains(path) || path.ancestors().any(|folder| mounts.contains(&folder)))
+        {
+            refuse(Errno::BUSY, "another volume is mounted there")
+        } else if is_left_alone {
+            refuse(Errno::PERM, "it is ignored")
+        } else {
+            Ok(())
+        }
+    }
+
     /// Refuses a file that is too large for us or for the disk.
     fn check_room(&mut self, path: &RelPath, size: u64) -> Step<()> {
         if self.incoming.len() >= self.options.limits.incoming {
@@ -366,6 +375,11 @@ impl Workspace {
         if size > self.options.limits.file_size {
             return Err(Outcome::Failed(refusal(Errno::FBIG, format!("{path}: {size} bytes are too many"))));
         }
+        self.check_free(path, size)
+    }
+
+    /// Refuses what the disk has no room for.
+    pub(crate) fn check_free(&mut self, path: &RelPath, size: u64) -> Step<()> {
         let reserve = self.options.limits.reserve;
         let disk = fstatvfs(self.store()?.stage.incoming())
             .map_err(|error| failed("ask for the room for", path, &error.into()))?;
@@ -389,12 +403,12 @@ fn failed_with(path: &RelPath) -> impl FnOnce(io::Error) -> Outcome {
     move |error| failed("change the mode of", &path, &error)
 }
 
-fn not_synced(path: &RelPath) -> Outcome {
+pub(crate) fn not_synced(path: &RelPath) -> Outcome {
     Outcome::Failed(refusal(Errno::PERM, format!("{path}: what is not synced is not written")))
 }
 
 /// Returns the mode of a file: a new one's by the process's mask, an existing one's own but for the exec bits.
-fn file_mode(executable: bool, old: Option<u32>, umask: u32) -> Mode {
+pub(crate) fn file_mode(executable: bool, old: Option<u32>, umask: u32) -> Mode {
     let plain = old.map_or(0o666 & !umask, |mode| mode & 0o777);
     let mode = if !executable {
         plain & !0o111

@@ -17,7 +17,7 @@ use crate::hook::Moment;
 use crate::known::{Departed, Seen, is_recent, now};
 use crate::read::hash_file;
 use crate::scan::{Trust, is_absent};
-use crate::stage::remove;
+use crate::stage::{remove, remove_below};
 use crate::trash::Why;
 use crate::tree::{failure, refusal};
 use crate::workspace::{Store, Workspace};
@@ -469,7 +469,7 @@ fn rename_with(
 }
 
 /// Moves an entry to a name that must be free.
-fn move_new(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, new: &str) -> io::Result<()> {
+pub(crate) fn move_new(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, new: &str) -> io::Result<()> {
     match rename_with(from, name, to, new, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         result => return Ok(result?),
@@ -536,21 +536,4 @@ fn has_name(folder: BorrowedFd<'_>, name: &str) -> bool {
     open_folder(folder, ".")
         .and_then(|folder| list(folder.as_fd()))
         .is_ok_and(|names| names.iter().any(|listed| listed == name.as_bytes()))
-}
-
-/// Removes everything in a folder, which has been judged to hold nothing worth keeping.
-fn remove_below(parent: BorrowedFd<'_>, name: &str, depth: usize) -> io::Result<()> {
-    let folder = open_folder(parent, name)?;
-    for child in list(folder.as_fd())? {
-        match unlinkat(&folder, child.as_slice(), AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
-                let Ok(child) = std::str::from_utf8(&child) else { continue };
-                remove_below(folder.as_fd(), child, depth - 1)?;
-                unlinkat(&folder, child, AtFlags::REMOVEDIR)?;
-            }
-            Err(Errno::NOENT) => {}
-            result => result?,
-        }
-    }
-    Ok(())
 }

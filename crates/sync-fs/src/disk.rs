@@ -150,6 +150,11 @@ impl Root {
         self.resolve(path.parent().as_ref(), OFlags::PATH)
     }
 
+    /// Opens a folder to work on names in it.
+    pub(crate) fn open_folder(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        self.resolve(Some(path), OFlags::PATH)
+    }
+
     fn resolve(&self, path: Option<&RelPath>, access: OFlags) -> io::Result<OwnedFd> {
         let Some(path) = path else {
             return Ok(openat(&self.fd, ".", access | DIRECTORY, Mode::empty())?);
@@ -188,6 +193,11 @@ impl Root {
 /// Opens the folder `name` in `folder` to be listed; a link is refused.
 pub(crate) fn open_folder(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     Ok(openat(folder, name, OFlags::RDONLY | DIRECTORY, Mode::empty())?)
+}
+
+/// Opens the folder `name` in `folder` to work on names in it; a link is refused.
+pub(crate) fn enter_folder(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    Ok(openat(folder, name, OFlags::PATH | DIRECTORY, Mode::empty())?)
 }
 
 /// Opens the regular file `name` in `folder` for reading and returns it with what the kernel says of it.

@@ -37,12 +37,17 @@ impl Guard {
         self.identities.extend(stats.iter().map(|stat| stat.identity));
     }
 
+    /// Returns why nothing of this name must be written, whatever stands there.
+    pub(crate) fn refusal_by_name(&self, path: &RelPath) -> Option<&'static str> {
+        if self.active { protected(path) } else { None }
+    }
+
     /// Returns why `path` must not be written.
     pub(crate) fn refusal(&self, root: &Root, path: &RelPath) -> Option<&'static str> {
         if !self.active {
             return None;
         }
-        if let Some(why) = protected(path) {
+        if let Some(why) = self.refusal_by_name(path) {
             return Some(why);
         }
         for part in std::iter::once(path.clone()).chain(path.ancestors()) {

@@ -28,10 +28,12 @@
 mod apply;
 mod commit;
 mod disk;
+mod fetch;
 mod guard;
 mod hook;
 mod inbox;
 mod incoming;
+mod install;
 mod known;
 mod mounts;
 mod options;

@@ -55,6 +55,23 @@ pub(crate) fn hash_reader(file: &mut File, size: u64) -> io::Result<(Hash, u64)>
     }
 }
 
+/// Reads all of a small file that had `size` bytes; more than that says that it has grown.
+pub(crate) fn read_small(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
+    let room = usize::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))? + 1;
+    let mut content = vec![0; room];
+    let mut length = 0;
+    while length < room {
+        let count = read_some(file, &mut content[length..])?;
+        length += count;
+        // A regular file gives less than was asked for only at its end.
+        if count == 0 || length + 1 == room {
+            break;
+        }
+    }
+    content.truncate(length);
+    Ok(content)
+}
+
 /// Returns a buffer that a file of `size` bytes needs.
 pub(crate) fn buffer_for(size: u64) -> Vec<u8> {
     vec![

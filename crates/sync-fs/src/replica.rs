@@ -170,8 +170,8 @@ impl Worker {
                 }
                 self.open(&open);
             }
-            (Request::Scan, Some(_)) => self.scan(),
-            (Request::Scan, None) => {
+            (Request::Scan { eager: _ }, Some(_)) => self.scan(),
+            (Request::Scan { .. }, None) => {
                 self.reply(Reply::ScanFailed(refusal(Errno::BADF, "no folder is open")));
             }
             (Request::Apply { id, transition, content }, Some(session)) => {
@@ -203,6 +203,22 @@ impl Worker {
                 self.reply(reply);
             }
             (Request::Read { id, .. } | Request::Sign { id, .. }, None) => self.reply(not_open(id)),
+            (Request::Fetch { id, files }, session) => {
+                let files = match session {
+                    Some(session) => session.workspace.tree.fetch(&files),
+                    None => vec![None; files.len()],
+                };
+                self.reply(Reply::Fetched { id, files });
+            }
+            (Request::Install { id, entries }, Some(session)) => {
+                let failed = session.workspace.install_all(id, &entries);
+                self.reply(Reply::Installed { id, failed });
+            }
+            (Request::Install { id, entries }, None) => {
+                let refused = Outcome::Failed(refusal(Errno::BADF, "no folder is open"));
+                let failed = (0..).zip(entries).map(|(index, _)| (index, refused.clone())).collect();
+                self.reply(Reply::Installed { id, failed });
+            }
             (Request::Cancel { id }, Some(session)) => {
                 session.workspace.cancel(id);
                 session.readings.retain(|reading| reading.id != id);

@@ -76,7 +76,7 @@ impl Tree {
                 },
                 Kind::File => {
                     if let Some(seen) = self.unchanged(path, &stat, trust) {
-                        return Ok(Some(seen));
+                        return Ok(Some(seen.clone()));
                     }
                     if let Some(hash) = departed.hash(&stat) {
                         file_entry(hash, stat.size, &stat)
@@ -138,10 +138,11 @@ impl Tree {
         stat.mount_root || other_disk || self.mounts.contains(path)
     }
 
-    fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<Seen> {
+    /// Returns what is known of a file whose stat says that it has not changed.
+    pub(crate) fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<&Seen> {
         let seen = self.known.get(path)?;
         let believed = trust == Trust::Quiet || !seen.racy;
-        (believed && seen.stat == *stat && seen.hash().is_some()).then(|| seen.clone())
+        (believed && seen.stat == *stat && seen.hash().is_some()).then_some(seen)
     }
 }
 

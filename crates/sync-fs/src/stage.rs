@@ -8,9 +8,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use towline_sync_core::path::STAGE_DIR;
+use towline_sync_core::path::{MAX_DEPTH, STAGE_DIR};
 
-use crate::disk::{Root, Stat, list, stat_at, stat_of};
+use crate::disk::{Root, Stat, list, open_folder, stat_at, stat_of};
 
 const PRIVATE_FOLDER: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -47,7 +47,11 @@ impl Stage {
         let incoming = open_private(folder.as_fd(), INCOMING)?;
         let displaced = open_private(folder.as_fd(), DISPLACED)?;
         for name in list(incoming.as_fd())? {
-            remove(incoming.as_fd(), name.as_slice())?;
+            // Names of ours are; whatever else there is can only be an empty folder or a file.
+            match std::str::from_utf8(&name) {
+                Ok(name) => remove_tree(incoming.as_fd(), name)?,
+                Err(_) => remove(incoming.as_fd(), name.as_slice())?,
+            }
         }
         Ok(Self { folder, incoming: Arc::new(incoming), displaced, _lock: lock })
     }
@@ -146,6 +150,35 @@ pub(crate) fn remove<P: rustix::path::Arg + Copy>(folder: BorrowedFd<'_>, name: 
         Err(Errno::NOENT) => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// Removes what has this name, with all that is in it.
+pub(crate) fn remove_tree(folder: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {
+            remove_below(folder, name, MAX_DEPTH)?;
+            Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+        }
+        Err(Errno::NOENT) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Removes everything in a folder, which has been judged to hold nothing worth keeping.
+pub(crate) fn remove_below(parent: BorrowedFd<'_>, name: &str, depth: usize) -> io::Result<()> {
+    let folder = open_folder(parent, name)?;
+    for child in list(folder.as_fd())? {
+        match unlinkat(&folder, child.as_slice(), AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {
+                let Ok(child) = std::str::from_utf8(&child) else { continue };
+                remove_below(folder.as_fd(), child, depth - 1)?;
+                unlinkat(&folder, child, AtFlags::REMOVEDIR)?;
+            }
+            Err(Errno::NOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Reads the token in the file `name`, or makes it.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod crash;
+mod install;
 mod late_edits;
 mod live;
 mod race;

@@ -73,7 +73,7 @@ impl Live {
 
     /// Has everything scanned.
     pub(crate) fn scan(&mut self) {
-        self.replica.request(Request::Scan);
+        self.replica.request(Request::Scan { eager: false });
         let mut scanned = BTreeMap::new();
         self.wait(|reply| match reply {
             Reply::Entries { entries, last } => {

@@ -205,7 +205,7 @@ fn a_vanished_root_is_said_and_ends_nothing() {
     let Reply::Problems(problems) = live.wait(|reply| said(reply, 1)) else { unreachable!() };
     assert_eq!(problems[0].path, ".");
     assert!(problems[0].message.contains("another folder"), "{problems:?}");
-    live.replica.request(Request::Scan);
+    live.replica.request(Request::Scan { eager: false });
     live.wait(|reply| matches!(reply, Reply::ScanFailed(_)));
     let id = next_id();
     let transition = Transition { path: path("a"), from: Some(file(b"changed")), to: None };
@@ -245,7 +245,7 @@ fn ends_when_nobody_listens() {
     }));
     let ended = ended_rx.recv_timeout(Duration::from_secs(20));
     assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
-    replica.request(Request::Scan);
+    replica.request(Request::Scan { eager: false });
     replica.close();
 }
 
@@ -285,7 +285,7 @@ fn what_comes_before_a_root_is_refused() {
         size: 0,
         executable: false,
     };
-    replica.request(Request::Scan);
+    replica.request(Request::Scan { eager: false });
     replica.request(Request::Read { id: 1, path: path("f"), expect, basis: None });
     replica.request(Request::Sign { id: 2, path: path("f"), expect });
     replica.request(Request::Keep { id: 3, path: path("f"), file: expect });

@@ -1,0 +1,69 @@
+//! Small files on their way out, many at a time.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_SMALL_BYTES, New};
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{self, Entry, Hash};
+
+use crate::disk::{open_file, stat_of};
+use crate::known::Seen;
+use crate::read::read_small;
+use crate::scan::Trust;
+use crate::tree::Tree;
+
+/// What else a file takes in a message, about, in bytes.
+const OVERHEAD_BYTES: usize = 64;
+/// The most that is answered at once, in bytes.
+const ANSWER_BYTES: usize = 3 * MAX_BATCH_BYTES;
+
+impl Tree {
+    /// Reads small files; `None` stands for one that is not what was expected, or can't be read.
+    pub(crate) fn fetch(&self, files: &[(RelPath, snapshot::File)]) -> Vec<Option<New>> {
+        let mut folder = None;
+        let (mut content, mut all) = (0, 0);
+        let mut fetch = |path: &RelPath, expect: &snapshot::File| -> Option<New> {
+            let size = usize::try_from(expect.size).ok().filter(|_| expect.size <= MAX_SMALL_BYTES)?;
+            (content, all) = (content + size, all + size + path.as_str().len() + OVERHEAD_BYTES);
+            if content > MAX_BATCH_BYTES || all > ANSWER_BYTES {
+                return None;
+            }
+            let parent = path.parent();
+            if folder.as_ref().is_none_or(|(open, _)| *open != parent) {
+                let pruned = parent.as_ref().is_some_and(|parent| self.rules.is_pruned(parent));
+                folder = Some((parent, self.root.open_parent(path).ok().filter(|_| !pruned)));
+            }
+            let (_, Some(open)) = folder.as_ref()? else { return None };
+            if self.rules.decide(path).ignored {
+                return None;
+            }
+            self.fetch_one(open, path, *expect).ok().flatten()
+        };
+        files.iter().map(|(path, expect)| fetch(path, expect)).collect()
+    }
+
+    fn fetch_one(&self, folder: &OwnedFd, path: &RelPath, expect: snapshot::File) -> io::Result<Option<New>> {
+        let (mut file, stat): (File, _) = open_file(folder.as_fd(), path.name())?;
+        if stat.size != expect.size || stat.is_executable() != expect.executable {
+            return Ok(None);
+        }
+        let content = read_small(&mut file, stat.size)?;
+        let still = stat_of(file.as_fd())? == stat;
+        let known = self.unchanged(path, &stat, Trust::Settled).and_then(Seen::hash);
+        let hash = match known.filter(|_| still) {
+            Some(hash) => hash,
+            None => Hash::of(&content),
+        };
+        if content.len() as u64 != expect.size || hash != expect.hash {
+            return Ok(None);
+        }
+        Ok(Some(New {
+            path: path.clone(),
+            entry: Entry::File(expect),
+            content,
+            modified: Some(stat.modified),
+        }))
+    }
+}

@@ -1,0 +1,519 @@
+//! Makes new entries in batches. A new folder is built whole beside the tree and takes its place with one rename.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{
+    Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat, symlinkat, syncfs,
+};
+use rustix::io::Errno;
+use towline_sync_core::message::{MAX_BATCH_BYTES, New, Outcome, RequestId};
+use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::{self, Entry, Hash, Opaque};
+
+use crate::apply::{FEW, file_mode, not_synced};
+use crate::commit::{Step, failed, move_new};
+use crate::disk::{Identity, Stat, enter_folder, stat_at, stat_of};
+use crate::hook::Moment;
+use crate::known::{Seen, now};
+use crate::stage::{remove, remove_tree};
+use crate::symlink::stays_beneath;
+use crate::tree::refusal;
+use crate::workspace::Workspace;
+
+/// The most folders held open at once.
+const MAX_OPEN: usize = 64;
+
+/// One batch on its way into the tree.
+struct Batch<'a> {
+    id: RequestId,
+    news: &'a [New],
+    items: Vec<Item>,
+    /// The folders that this batch makes.
+    made: HashMap<&'a RelPath, usize>,
+    /// Some of the folders it is making, open.
+    staged: HashMap<usize, Arc<OwnedFd>>,
+    parents: Parents,
+    /// Whether each file is forced to the disk by itself.
+    force_each: bool,
+}
+
+/// One entry of a batch.
+struct Item {
+    /// The folder of the same batch that it lies in.
+    parent: Option<usize>,
+    children: Vec<usize>,
+    made: Step<Seen>,
+}
+
+/// The folders outside the batch that its entries go into.
+#[derive(Default)]
+struct Parents {
+    open: HashMap<Option<RelPath>, Step<Arc<OwnedFd>>>,
+    pruned: HashMap<RelPath, bool>,
+}
+
+impl Workspace {
+    /// Makes new entries, folders before what is in them; returns which were not made, and why.
+    pub(crate) fn install_all(&mut self, id: RequestId, news: &[New]) -> Vec<(u32, Outcome)> {
+        let results = match self.check_batch(news) {
+            Ok(()) => self.install_batch(id, news),
+            Err(outcome) => vec![Err(outcome); news.len()],
+        };
+        (0..).zip(results).filter_map(|(index, made)| Some((index, made.err()?))).collect()
+    }
+
+    fn install_batch(&mut self, id: RequestId, news: &[New]) -> Vec<Step<Seen>> {
+        let files = news.iter().filter(|new| matches!(new.entry, Entry::File(_))).count();
+        let mut batch = Batch {
+            id,
+            news,
+            items: Vec::with_capacity(news.len()),
+            made: HashMap::new(),
+            staged: HashMap::new(),
+            parents: Parents::default(),
+            force_each: self.options.durable && files <= FEW,
+        };
+        for (index, new) in news.iter().enumerate() {
+            let parent = new.path.parent().and_then(|parent| batch.made.get(&parent).copied());
+            batch.items.push(Item { parent, children: Vec::new(), made: Err(Outcome::NeedContent) });
+            let made = self.stage_one(&mut batch, index);
+            batch.items[index].made = made;
+            if let Some(parent) = parent {
+                batch.items[parent].children.push(index);
+            }
+            if new.entry == Entry::Directory {
+                batch.made.entry(&new.path).or_insert(index);
+            }
+        }
+        let forced = if self.options.durable && files > FEW { self.force_everything() } else { Ok(()) };
+        for index in 0..news.len() {
+            if batch.items[index].parent.is_some() {
+                continue;
+            }
+            if let Err(error) = &forced {
+                batch.fail(index, &failed("write", &news[index].path, error));
+            } else if batch.items[index].made.is_ok() {
+                self.place_top(&mut batch, index);
+            }
+            if batch.items[index].made.is_err()
+                && let Some(store) = &self.store
+            {
+                // What can't be removed now is swept when the root is opened next.
+                let _left = remove_tree(store.stage.incoming(), &batch.name(index));
+            }
+        }
+        for (item, new) in batch.items.iter().zip(news) {
+            if let Ok(seen) = &item.made {
+                self.tree.record(new.path.clone(), seen.clone());
+            }
+        }
+        batch.items.into_iter().map(|item| item.made).collect()
+    }
+
+    fn force_everything(&mut self) -> io::Result<()> {
+        match &self.store {
+            Some(store) => Ok(syncfs(store.stage.folder())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what concerns the batch as a whole.
+    fn check_batch(&mut self, news: &[New]) -> Step<()> {
+        let Some(first) = news.first() else { return Ok(()) };
+        self.store()?;
+        self.tree.root.check().map_err(|error| failed("find the folder of", &first.path, &error))?;
+        let size = news.iter().map(|new| new.content.len()).sum::<usize>();
+        if size > MAX_BATCH_BYTES {
+            return Err(Outcome::Failed(refusal(Errno::FBIG, format!("{size} bytes are too many together"))));
+        }
+        self.check_free(&first.path, size as u64)
+    }
+
+    /// Refuses what must never be touched, whoever asks.
+    fn check_new(&self, parents: &mut Parents, new: &New) -> Step<()> {
+        let New { path, entry, content, .. } = new;
+        let verdict = self.tree.rules.decide(path);
+        let pruned = verdict.skip_dir || parents.is_pruned(self, path);
+        self.check_path(path, pruned || (verdict.ignored && *entry != Entry::Directory))?;
+        let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
+        match entry {
+            Entry::Directory => {}
+            Entry::Opaque(_) => return Err(not_synced(path)),
+            Entry::Symlink { target } if !stays_beneath(path, target) => {
+                return refuse(Errno::PERM, "the symbolic link can lead outside the folder");
+            }
+            Entry::Symlink { .. } => {}
+            Entry::File(file) if file.size > self.options.limits.file_size => {
+                return refuse(Errno::FBIG, &format!("{} bytes are too many", file.size));
+            }
+            Entry::File(file) => {
+                if content.len() as u64 != file.size || Hash::of(content) != file.hash {
+                    return Err(Outcome::NeedContent);
+                }
+            }
+        }
+        match self.tree.guard.refusal_by_name(path) {
+            None => Ok(()),
+            Some(why) => refuse(Errno::PERM, &format!("never written from the other side: {why}")),
+        }
+    }
+
+    /// Makes an entry in the staging folder.
+    fn stage_one(&mut self, batch: &mut Batch<'_>, index: usize) -> Step<Seen> {
+        let new = &batch.news[index];
+        let path = &new.path;
+        if let Some(parent) = batch.items[index].parent
+            && batch.items[parent].made.is_err()
+        {
+            return Err(without_folder(path));
+        }
+        self.check_new(&mut batch.parents, new)?;
+        if batch.made.contains_key(path) {
+            return Err(Outcome::Stale { actual: Some(Entry::Directory) });
+        }
+        let incoming = self.store()?.stage.share_incoming();
+        let staging = |error: io::Error| match error.raw_os_error() {
+            // Two names of the batch are one on this disk.
+            Some(errno) if errno == Errno::EXIST.raw_os_error() => {
+                Outcome::Stale { actual: Some(Entry::Opaque(Opaque::Name)) }
+            }
+            _ => failed("write", path, &error),
+        };
+        let (folder, name) = batch.place_of(&incoming, index).map_err(staging)?;
+        let taken = now();
+        self.hook.at(Moment::Write, path).map_err(staging)?;
+        let stat = match &new.entry {
+            Entry::Directory => {
+                let made = make_folder(folder.as_fd(), &name);
+                let (fd, stat) = made.map_err(staging)?;
+                batch.hold(index, fd);
+                stat
+            }
+            Entry::Symlink { target } => symlinkat(target.as_str(), &folder, name.as_str())
+                .map_err(io::Error::from)
+                .and_then(|()| stat_at(folder.as_fd(), &name))
+                .map_err(staging)?,
+            Entry::File(file) => {
+                write_new(folder.as_fd(), &name, new, *file, self.umask, batch.force_each).map_err(staging)?
+            }
+            Entry::Opaque(_) => return Err(not_synced(path)),
+        };
+        self.hook.at(Moment::Staged, path).map_err(staging)?;
+        Ok(Seen::new(new.entry.clone(), stat, taken))
+    }
+
+    fn place_top(&mut self, batch: &mut Batch<'_>, index: usize) {
+        let path = &batch.news[index].path;
+        let parent = batch.parents.open(self, path);
+        let incoming = self.store().map(|store| store.stage.share_incoming());
+        match parent.and_then(|parent| Ok((parent, incoming?))) {
+            Ok((parent, incoming)) => {
+                let name = batch.name(index);
+                self.place(batch, index, &parent, incoming.as_fd(), &name);
+            }
+            Err(outcome) => batch.fail(index, &outcome),
+        }
+    }
+
+    /// Moves a staged entry, with all that is in it, to its place in the open folder `parent`.
+    fn place(
+        &mut self,
+        batch: &mut Batch<'_>,
+        index: usize,
+        parent: &Arc<OwnedFd>,
+        staged: BorrowedFd<'_>,
+        name: &str,
+    ) {
+        let new = &batch.news[index];
+        let (path, parent) = (&new.path, parent.as_fd());
+        let is_folder = new.entry == Entry::Directory;
+        let stands = is_folder && stat_at(parent, path.name()).is_ok();
+        let moved = self.hook.at(Moment::Checked, path).and_then(|()| {
+            if stands {
+                return Err(Errno::EXIST.into());
+            }
+            if is_folder {
+                // Before anybody can put something in.
+                self.watch_all(batch, index)?;
+            }
+            move_new(staged, name, parent, path.name())
+        });
+        match moved {
+            Ok(()) => match stat_at(parent, path.name()) {
+                Ok(stat) if Ok(stat.identity) == batch.identity(index) => {
+                    batch.items[index].made = Ok(Seen::new(new.entry.clone(), stat, now()));
+                }
+                _ => {
+                    self.suspects.insert(path.clone(), true);
+                }
+            },
+            Err(error) => {
+                if is_folder
+                    && !stands
+                    && let Some(watches) = &self.tree.watches
+                {
+                    watches.remove(path);
+                }
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    self.meet(batch, index, parent, staged, name);
+                } else {
+                    batch.fail(index, &failed("write", path, &error));
+                }
+            }
+        }
+    }
+
+    /// Something stands in the place of a staged entry: the same, a folder that takes in what is staged, or another.
+    fn meet(
+        &mut self,
+        batch: &mut Batch<'_>,
+        index: usize,
+        parent: BorrowedFd<'_>,
+        staged: BorrowedFd<'_>,
+        name: &str,
+    ) {
+        let new = &batch.news[index];
+        let path = &new.path;
+        let seen = match self.actual(parent, path) {
+            Ok(Some(seen)) if seen.entry == new.entry => seen,
+            Ok(_) => {
+                let outcome = self.stale(parent, path);
+                return batch.fail(index, &outcome);
+            }
+            Err(outcome) => return batch.fail(index, &outcome),
+        };
+        batch.items[index].made = Ok(seen);
+        if new.entry == Entry::Directory {
+            let children = batch.items[index].children.clone();
+            if !children.is_empty() {
+                let standing = batch.parents.enter(self, path);
+                let ours = enter_folder(staged, name).map_err(|error| failed("read", path, &error));
+                for child in
+                    children.into_iter().filter(|child| batch.items[*child].made.is_ok()).collect::<Vec<_>>()
+                {
+                    match (&standing, &ours) {
+                        (Ok(standing), Ok(ours)) => {
+                            let name = batch.news[child].path.name();
+                            self.place(batch, child, standing, ours.as_fd(), name);
+                        }
+                        (Err(outcome), _) | (_, Err(outcome)) => batch.fail(child, outcome),
+                    }
+                }
+            }
+            // If it was not watched before, it is now.
+            self.suspects.insert(path.clone(), true);
+        }
+        let _left = remove_tree(staged, name);
+    }
+
+    fn watch_all(&self, batch: &mut Batch<'_>, index: usize) -> io::Result<()> {
+        let (Some(_), Some(store)) = (&self.tree.watches, &self.store) else { return Ok(()) };
+        let incoming = store.stage.share_incoming();
+        let mut left = vec![index];
+        while let Some(index) = left.pop() {
+            let item = &batch.items[index];
+            if batch.news[index].entry == Entry::Directory && item.made.is_ok() {
+                left.extend(&item.children);
+                let folder = batch.folder(&incoming, index)?;
+                self.tree.watch(folder.as_fd(), Some(&batch.news[index].path));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// Returns the name of an outermost entry in the staging folder.
+    fn name(&self, index: usize) -> String {
+        format!("{:x}-{index:x}", self.id)
+    }
+
+    fn identity(&self, index: usize) -> Step<Identity> {
+        match &self.items[index].made {
+            Ok(seen) => Ok(seen.stat.identity),
+            Err(outcome) => Err(outcome.clone()),
+        }
+    }
+
+    /// Returns the folder and the name under which an entry is staged.
+    fn place_of(&mut self, incoming: &Arc<OwnedFd>, index: usize) -> io::Result<(Arc<OwnedFd>, String)> {
+        match self.items[index].parent {
+            None => Ok((Arc::clone(incoming), self.name(index))),
+            Some(parent) => Ok((self.folder(incoming, parent)?, self.news[index].path.name().to_owned())),
+        }
+    }
+
+    /// Opens a folder that is being made.
+    fn folder(&mut self, incoming: &Arc<OwnedFd>, index: usize) -> io::Result<Arc<OwnedFd>> {
+        let mut inward = vec![index];
+        let mut at = index;
+        let mut folder = loop {
+            if let Some(fd) = self.staged.get(&at) {
+                inward.pop();
+                break Arc::clone(fd);
+            }
+            match self.items[at].parent {
+                Some(parent) => inward.push(parent),
+                None => break Arc::clone(incoming),
+            }
+            at = inward[inward.len() - 1];
+        };
+        for index in inward.into_iter().rev() {
+            let name = match self.items[index].parent {
+                None => &self.name(index),
+                Some(_) => self.news[index].path.name(),
+            };
+            let fd = enter_folder(folder.as_fd(), name)?;
+            folder = self.hold(index, fd);
+        }
+        Ok(folder)
+    }
+
+    fn hold(&mut self, index: usize, fd: OwnedFd) -> Arc<OwnedFd> {
+        if self.staged.len() >= MAX_OPEN {
+            self.staged.clear();
+        }
+        let fd = Arc::new(fd);
+        self.staged.insert(index, Arc::clone(&fd));
+        fd
+    }
+
+    /// Notes that an entry was not made, and nothing below it.
+    fn fail(&mut self, index: usize, outcome: &Outcome) {
+        let mut left = self.items[index].children.clone();
+        self.items[index].made = Err(outcome.clone());
+        while let Some(below) = left.pop() {
+            left.extend(&self.items[below].children);
+            if self.items[below].made.is_ok() {
+                self.items[below].made = Err(without_folder(&self.news[below].path));
+            }
+        }
+    }
+}
+
+impl Parents {
+    /// Tells whether a walk never comes into the folder that `path` lies in.
+    fn is_pruned(&mut self, workspace: &Workspace, path: &RelPath) -> bool {
+        let Some(parent) = path.parent() else { return false };
+        if let Some(pruned) = self.pruned.get(&parent) {
+            return *pruned;
+        }
+        let pruned = workspace.tree.rules.decide(&parent).skip_dir || self.is_pruned(workspace, &parent);
+        self.pruned.insert(parent, pruned);
+        pruned
+    }
+
+    /// Opens the folder that `path` lies in.
+    fn open(&mut self, workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
+        let Some(parent) = path.parent() else {
+            return self.held(None, || opened(workspace, path));
+        };
+        self.held(Some(parent.clone()), || {
+            allowed(workspace, &parent, path)?;
+            opened(workspace, path)
+        })
+    }
+
+    /// Opens the folder `path`.
+    fn enter(&mut self, workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
+        self.held(Some(path.clone()), || {
+            allowed(workspace, path, path)?;
+            let folder = workspace.tree.root.open_folder(path);
+            folder.map(Arc::new).map_err(|error| failed("open", path, &error))
+        })
+    }
+
+    fn held(
+        &mut self,
+        folder: Option<RelPath>,
+        open: impl FnOnce() -> Step<Arc<OwnedFd>>,
+    ) -> Step<Arc<OwnedFd>> {
+        if let Some(held) = self.open.get(&folder) {
+            return held.clone();
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        let opened = open();
+        // A folder that can't be opened now may be made by an entry that comes before the next one in it.
+        if opened.is_ok() {
+            self.open.insert(folder, opened.clone());
+        }
+        opened
+    }
+}
+
+fn opened(workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
+    let parent = workspace.tree.root.open_parent(path);
+    parent.map(Arc::new).map_err(|error| failed("open the folder of", path, &error))
+}
+
+fn allowed(workspace: &Workspace, folder: &RelPath, path: &RelPath) -> Step<()> {
+    match workspace.tree.guard.refusal(&workspace.tree.root, folder) {
+        None => Ok(()),
+        Some(why) => {
+            let message = format!("{path}: never written from the other side: {why}");
+            Err(Outcome::Failed(refusal(Errno::PERM, message)))
+        }
+    }
+}
+
+/// Says of an entry that the folder it lies in could not be made.
+fn without_folder(path: &RelPath) -> Outcome {
+    failed("open the folder of", path, &Errno::NOENT.into())
+}
+
+fn make_folder(folder: BorrowedFd<'_>, name: &str) -> io::Result<(OwnedFd, Stat)> {
+    mkdirat(folder, name, Mode::from_raw_mode(0o777))?;
+    let fd = enter_folder(folder, name)?;
+    let stat = stat_of(fd.as_fd())?;
+    Ok((fd, stat))
+}
+
+fn write_new(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    new: &New,
+    file: snapshot::File,
+    umask: u32,
+    force: bool,
+) -> io::Result<Stat> {
+    let mode = file_mode(file.executable, None, umask);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(folder, name, flags, mode)?;
+    let mut file = File::from(fd);
+    let mut write = || {
+        file.write_all(&new.content)?;
+        if let Some(times) = times(new.modified) {
+            futimens(&file, &times)?;
+        }
+        let mut stat = stat_of(file.as_fd())?;
+        if stat.mode & 0o777 != mode.as_raw_mode() {
+            fchmod(&file, mode)?;
+            stat = stat_of(file.as_fd())?;
+        }
+        if force {
+            file.sync_data()?;
+        }
+        Ok(stat)
+    };
+    let written = write();
+    if written.is_err() {
+        // The error that led here is the one to tell.
+        let _left = remove(folder, name);
+    }
+    written
+}
+
+fn times(modified: Option<(i64, u32)>) -> Option<Timestamps> {
+    // Larger values of nanoseconds are commands of their own.
+    let (seconds, nanoseconds) = modified.filter(|(_, nanoseconds)| *nanoseconds < 1_000_000_000)?;
+    Some(Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
+    })
+}
