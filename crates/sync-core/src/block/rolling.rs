@@ -77,14 +77,21 @@ impl Rolling {
     ///
     /// Returns how many bytes it moved, at least one; `None` when it moved by all there are.
     pub(crate) fn roll_until(&mut self, out: &[u8], into: &[u8], filter: &Filter) -> Option<usize> {
-        // Sums of the machine's own, one counter, no bounds to check: this loop is what a version that shares nothing
-        // costs.
+        // This loop is what a version that shares nothing costs: the sum is a local, and eight bytes share a counter.
         let mut sum = *self;
-        let count = out.len().min(into.len());
-        let (out, into) = (&out[..count], &into[..count]);
-        let found = (0..count).find(|at| {
-            sum.roll(out[*at], into[*at]);
+        let mut step = |out: u8, into: u8| {
+            sum.roll(out, into);
             filter.holds(sum)
+        };
+        let count = out.len().min(into.len());
+        let (out_rows, out_rest) = out[..count].as_chunks::<8>();
+        let (into_rows, into_rest) = into[..count].as_chunks::<8>();
+        let in_row = |(row, (out, into)): (usize, (&[u8; 8], &[u8; 8]))| {
+            (0..8).find(|at| step(out[*at], into[*at])).map(|at| row * 8 + at)
+        };
+        let found = out_rows.iter().zip(into_rows).enumerate().find_map(in_row).or_else(|| {
+            let at = out_rest.iter().zip(into_rest).position(|(out, into)| step(*out, *into))?;
+            Some(count - out_rest.len() + at)
         });
         *self = sum;
         found.map(|before| before + 1)
