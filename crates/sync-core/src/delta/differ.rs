@@ -40,9 +40,9 @@ pub enum Step<'a> {
 /// byte to byte until an anchor is found, the next one if it is near, and from there the blocks are compared backwards too. So an edit costs about
 /// one block of literals.
 ///
-/// The steps don't depend on how the content was cut into pieces. Memory is the caller's longest piece, about 100 KiB
-/// and, once something differs, at most 0.6 MB to find anchors in; more only for versions above 1 GiB. Time is bounded
-/// by the content's length, whatever the signature says.
+/// The steps don't depend on how the content was cut into pieces. Memory is the caller's longest piece, a few hundred
+/// KiB around an edit and, once something differs, at most 0.6 MB to find anchors in; more only for versions above
+/// 1 GiB. Time is bounded by the content's length, whatever the signature says.
 #[derive(Debug)]
 pub struct Differ {
     signature: Signature,
