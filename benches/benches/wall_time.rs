@@ -1,13 +1,14 @@
 //! How long things take here and now: informs, gates nothing.
 
-use benches::monorepo;
+use benches::{engine, monorepo};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use towline_ignore::Rules;
+use towline_sync_core::base::Base;
 use towline_sync_core::block::sign;
 use towline_sync_core::delta::delta;
-use towline_sync_core::reconcile::{Mode, View};
+use towline_sync_core::reconcile::{Mode, Tree, View};
 
 const PATHS: usize = 100_000;
 const PATTERNS: usize = 300;
@@ -70,6 +71,26 @@ fn reconcile(bencher: Bencher<'_, '_>) {
     let [local, remote, base] = monorepo::trees(FILES);
     let view = View { mode: Mode::TwoWay, local: &local, remote: &remote, base: &base };
     bencher.counter(ItemsCount::new(FILES)).bench(|| view.plan());
+}
+
+/// The engine alone, of a first sync to an empty side: content comes along with the scan, or is fetched after it.
+#[divan::bench(sample_count = 5, args = [true, false])]
+fn engine_first_sync(bencher: Bencher<'_, '_>, eager: bool) {
+    let [local, ..] = monorepo::trees(FILES);
+    bencher
+        .counter(ItemsCount::new(FILES))
+        .bench(|| engine::run([&local, &Tree::new()], Base::default(), eager));
+}
+
+/// The engine alone, of a start when nothing has changed.
+#[divan::bench(sample_count = 5)]
+fn engine_nothing_changed(bencher: Bencher<'_, '_>) {
+    let [.., base] = monorepo::trees(FILES);
+    let agreed = engine::agreed(&base);
+    bencher
+        .counter(ItemsCount::new(FILES))
+        .with_inputs(|| agreed.clone())
+        .bench_values(|agreed| engine::run([&base, &base], agreed, false));
 }
 
 #[divan::bench(sample_count = 10)]

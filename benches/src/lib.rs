@@ -1,6 +1,7 @@
 //! The inputs of the benchmarks: generated from a seed, the same on every machine, never read from a disk.
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod monorepo;
 
 /// A small generator of numbers that look random (`SplitMix64`).

@@ -320,6 +320,11 @@ impl Engine {
         self.events.pop_front().or_else(|| self.poll_progress())
     }
 
+    /// Returns what both sides last agreed on.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
     /// Returns what to append to the base's journal next.
     pub fn poll_record(&mut self) -> Option<BaseDelta> {
         self.records.pop_front()

@@ -83,6 +83,20 @@ pub struct Plan {
     pub keeps: Vec<(RelPath, bool, File)>,
 }
 
+impl<'a> View<'a> {
+    /// Returns every path that any of the three trees knows, in order, with what local, remote and base have there.
+    pub fn rows(&self) -> impl Iterator<Item = (&'a RelPath, [Option<&'a Entry>; 3])> + use<'a> {
+        let mut trees = [self.local, self.remote, self.base].map(|tree| tree.iter().peekable());
+        std::iter::from_fn(move || {
+            let path = trees.iter_mut().filter_map(|tree| Some(tree.peek()?.0)).min()?;
+            let row = trees
+                .each_mut()
+                .map(|tree| tree.next_if(|(other, _)| *other == path).map(|(_, entry)| entry));
+            Some((path, row))
+        })
+    }
+}
+
 impl View<'_> {
     /// Decides what is to become of `path`.
     pub fn decide(&self, path: &RelPath) -> Decision {
@@ -141,7 +155,7 @@ impl View<'_> {
 
     /// Returns every path that any of the three trees knows.
     pub fn paths(&self) -> BTreeSet<RelPath> {
-        [self.local, self.remote, self.base].into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.rows().map(|(path, _)| path.clone()).collect()
     }
 
     /// Returns the file whose bytes must be kept before `to` takes the place of `entry`.

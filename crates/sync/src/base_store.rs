@@ -22,13 +22,12 @@ pub(crate) struct BaseStore {
     folder: PathBuf,
     journal: File,
     journal_bytes: u64,
-    base: Base,
     _lock: File,
 }
 
 impl BaseStore {
     /// Opens the store in `folder`, creating it with mode 0700, and locks it for this process.
-    pub(crate) fn open(folder: &Path, synced: &Path) -> Result<Self, SyncError> {
+    pub(crate) fn open(folder: &Path, synced: &Path) -> Result<(Self, Base), SyncError> {
         let local = |what, path: &Path| {
             let path = path.to_owned();
             move |source| SyncError::State { what, path, source }
@@ -52,24 +51,18 @@ impl BaseStore {
         let base = load(folder).map_err(local("reading the sync base in", folder))?;
         let (journal, journal_bytes) =
             begin(folder, &base).map_err(local("writing the sync base in", folder))?;
-        Ok(Self { folder: folder.to_owned(), journal, journal_bytes, base, _lock: lock })
+        Ok((Self { folder: folder.to_owned(), journal, journal_bytes, _lock: lock }, base))
     }
 
-    /// Returns the base as it stands.
-    pub(crate) fn base(&self) -> &Base {
-        &self.base
-    }
-
-    /// Adds what both sides now agree on.
-    pub(crate) fn append(&mut self, delta: &BaseDelta) -> io::Result<()> {
-        self.base.apply(delta);
-        let bytes = record::encode_delta(delta);
-        self.journal.write_all(&bytes)?;
+    /// Adds what both sides now agree on; `base` is what comes of it.
+    pub(crate) fn append(&mut self, deltas: &[BaseDelta], base: &Base) -> io::Result<()> {
+        let bytes: Vec<u8> = deltas.iter().flat_map(record::encode_delta).collect();
         self.journal_bytes += bytes.len() as u64;
         if self.journal_bytes > COMPACT_BYTES {
-            (self.journal, self.journal_bytes) = begin(&self.folder, &self.base)?;
+            (self.journal, self.journal_bytes) = begin(&self.folder, base)?;
+            return Ok(());
         }
-        Ok(())
+        self.journal.write_all(&bytes)
     }
 }
 
@@ -120,40 +113,69 @@ mod tests {
         BaseDelta::Set { path: RelPath::new(path).unwrap(), entry: Some(Entry::Directory) }
     }
 
+    /// A store and its base, as a session has them.
+    struct Kept(BaseStore, Base);
+
+    impl Kept {
+        fn open(folder: &Path) -> Self {
+            let (store, base) = BaseStore::open(folder, folder).unwrap();
+            Self(store, base)
+        }
+
+        fn append(&mut self, path: &str) {
+            self.1.apply(&delta(path));
+            self.0.append(&[delta(path)], &self.1).unwrap();
+        }
+    }
+
     #[test]
     fn what_was_appended_is_there_after_a_restart() {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("a/b");
-        let mut store = BaseStore::open(&folder, temp.path()).unwrap();
-        store.append(&delta("one")).unwrap();
-        store.append(&delta("two")).unwrap();
-        let wanted = store.base().clone();
-        drop(store);
-        assert_eq!(BaseStore::open(&folder, temp.path()).unwrap().base(), &wanted);
+        let mut kept = Kept::open(&folder);
+        kept.append("one");
+        kept.append("two");
+        let wanted = kept.1.clone();
+        drop(kept);
+        assert_eq!(Kept::open(&folder).1, wanted);
+    }
+
+    #[test]
+    fn a_journal_that_grew_long_becomes_a_snapshot() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(temp.path());
+        kept.0.journal_bytes = COMPACT_BYTES;
+        kept.append("one");
+        assert_eq!(fs::metadata(temp.path().join("journal")).unwrap().len(), 0);
+        kept.append("two");
+        assert_ne!(fs::metadata(temp.path().join("journal")).unwrap().len(), 0);
+        let wanted = kept.1.clone();
+        drop(kept);
+        assert_eq!(Kept::open(temp.path()).1, wanted);
     }
 
     #[test]
     fn a_torn_tail_is_dropped_and_garbage_begins_anew() {
         let temp = tempfile::tempdir().unwrap();
-        let mut store = BaseStore::open(temp.path(), temp.path()).unwrap();
-        store.append(&delta("one")).unwrap();
-        let wanted = store.base().clone();
-        store.append(&delta("two")).unwrap();
-        drop(store);
+        let mut kept = Kept::open(temp.path());
+        kept.append("one");
+        let wanted = kept.1.clone();
+        kept.append("two");
+        drop(kept);
         let journal = temp.path().join("journal");
         let length = fs::metadata(&journal).unwrap().len();
         File::options().write(true).open(&journal).unwrap().set_len(length - 3).unwrap();
-        assert_eq!(BaseStore::open(temp.path(), temp.path()).unwrap().base(), &wanted);
+        assert_eq!(Kept::open(temp.path()).1, wanted);
 
         fs::write(temp.path().join("base"), b"not a base").unwrap();
-        assert_eq!(BaseStore::open(temp.path(), temp.path()).unwrap().base(), &Base::default());
+        assert_eq!(Kept::open(temp.path()).1, Base::default());
         assert!(temp.path().join("base.unreadable").exists());
     }
 
     #[test]
     fn one_process_at_a_time() {
         let temp = tempfile::tempdir().unwrap();
-        let _held = BaseStore::open(temp.path(), temp.path()).unwrap();
+        let _held = Kept::open(temp.path());
         let error = BaseStore::open(temp.path(), Path::new("/src")).unwrap_err();
         assert!(matches!(error, SyncError::Busy { pid, .. } if pid == std::process::id()), "{error}");
     }

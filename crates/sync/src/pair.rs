@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use towline_sync_core::base::Base;
 use towline_sync_core::engine::{Engine, EngineConfig, Side, SyncEvent, SyncStatus};
 use towline_sync_core::message::{Open, Reply, Request};
 use towline_sync_fs::ReplicaOptions;
@@ -66,6 +67,7 @@ pub enum News {
 pub struct Pair {
     options: PairOptions,
     store: BaseStore,
+    base: Base,
 }
 
 /// Returns the folder below a pair's state in which the losing bytes of conflicts and the trash are kept.
@@ -91,8 +93,8 @@ impl Pair {
     ///
     /// [`SyncError::Busy`] when another process has the pair, [`SyncError::State`] when its files can't be used.
     pub fn open(options: PairOptions) -> Result<Self, SyncError> {
-        let store = BaseStore::open(&options.state, &options.local)?;
-        Ok(Self { options, store })
+        let (store, base) = BaseStore::open(&options.state, &options.local)?;
+        Ok(Self { options, store, base })
     }
 
     /// Syncs until the command channel closes.
@@ -106,7 +108,7 @@ impl Pair {
                 return;
             }
         };
-        let mut engine = Engine::new(self.options.engine.clone(), self.store.base().clone());
+        let mut engine = Engine::new(self.options.engine.clone(), std::mem::take(&mut self.base));
         engine.connect(
             Side::Local,
             Open {
@@ -199,8 +201,11 @@ impl Pair {
         while let Some((side, request)) = engine.poll_request() {
             batches[side as usize].push(request);
         }
-        while let Some(delta) = engine.poll_record() {
-            self.store.append(&delta).map_err(|error| format!("writing the sync base: {error}"))?;
+        let records: Vec<_> = std::iter::from_fn(|| engine.poll_record()).collect();
+        if !records.is_empty() {
+            self.store
+                .append(&records, engine.base())
+                .map_err(|error| format!("writing the sync base: {error}"))?;
         }
         let [mut to_local, mut to_remote] = batches;
         if !to_local.is_empty() {

@@ -1,6 +1,7 @@
 //! From what changed to what is to be done.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crate::base::BaseDelta;
 use crate::conflict;
@@ -9,7 +10,7 @@ use crate::engine::replica::take_from;
 use crate::engine::{Engine, Side, SyncEvent};
 use crate::path::{RelPath, below};
 use crate::protect;
-use crate::reconcile::{Decision, Leave, adopt};
+use crate::reconcile::{Decision, Leave, Tree, adopt};
 use crate::snapshot::{Entry, Transition};
 
 /// After so many surprises in a row a path is left alone until it changes again.
@@ -37,9 +38,30 @@ impl Engine {
         self.blocked.clear();
         self.surprises.clear();
         self.problems.begin_anew(&mut self.events);
-        self.dirty = self.view().paths();
+        self.compare();
         self.progress.start();
         self.events.push_back(SyncEvent::Scanned);
+    }
+
+    /// Marks what differs, and records what both sides hold without deciding each path: most of a tree, most of the
+    /// time, is the same everywhere.
+    fn compare(&mut self) {
+        let view = self.view();
+        let is_opaque = |tree: &Tree| tree.values().any(|entry| matches!(entry, Entry::Opaque(_)));
+        // What lies below such an entry is never agreed on, and few trees have one.
+        let opaque = is_opaque(view.local) || is_opaque(view.remote);
+        let (mut dirty, mut agreed) = (BTreeSet::new(), Vec::new());
+        for (path, [local, remote, base]) in view.rows() {
+            if local != remote || (opaque && local != base) {
+                dirty.insert(path.clone());
+            } else if local != base {
+                agreed.push((path.clone(), local.cloned()));
+            }
+        }
+        self.dirty = dirty;
+        for (path, entry) in agreed {
+            self.agree(&path, entry);
+        }
     }
 
     fn adopt(&mut self, epoch: [u8; 16]) {

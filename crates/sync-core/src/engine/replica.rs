@@ -1,6 +1,7 @@
 //! What the engine knows of one side.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::message::WatchMode;
 use crate::path::{RelPath, below, below_in};
@@ -26,8 +27,8 @@ pub(super) enum State {
 pub(super) struct Replica {
     state: State,
     tree: Tree,
-    /// Every file of `tree` by content.
-    contents: BTreeSet<(Hash, RelPath)>,
+    /// Every file of `tree` by content, from when it was first asked for.
+    contents: OnceCell<HashMap<Hash, Vec<RelPath>>>,
     /// What the scan under way has told.
     scan: Option<Tree>,
     pub(super) writable: bool,
@@ -90,7 +91,7 @@ impl Replica {
     /// Takes the first scan as the picture.
     pub(super) fn ready(&mut self, tree: Tree) {
         self.state = State::Ready;
-        self.contents = tree.iter().filter_map(|(path, entry)| Some((hash(entry)?, path.clone()))).collect();
+        self.contents = OnceCell::new();
         self.tree = tree;
     }
 
@@ -124,23 +125,32 @@ impl Replica {
             Some(entry) => self.tree.insert(path.clone(), entry.clone()),
             None => self.tree.remove(path),
         };
-        if let Some(hash) = old.as_ref().and_then(hash) {
-            self.contents.remove(&(hash, path.clone()));
+        let Some(contents) = self.contents.get_mut() else { return };
+        if let Some(hash) = old.as_ref().and_then(hash)
+            && let Some(holders) = contents.get_mut(&hash)
+        {
+            holders.retain(|holder| holder != path);
+            if holders.is_empty() {
+                contents.remove(&hash);
+            }
         }
         if let Some(hash) = entry.and_then(hash) {
-            self.contents.insert((hash, path.clone()));
+            contents.entry(hash).or_default().push(path.clone());
         }
     }
 
     /// Returns the files that have this content.
     pub(super) fn holders(&self, hash: Hash) -> impl Iterator<Item = &RelPath> {
-        // A path is never empty, so the first possible one is a single lowest byte.
-        let lowest = RelPath::new("\u{1}").ok();
-        let from = lowest.map(|path| (hash, path));
-        from.into_iter()
-            .flat_map(|from| self.contents.range(from..))
-            .take_while(move |(held, _)| *held == hash)
-            .map(|(_, path)| path)
+        let contents = self.contents.get_or_init(|| {
+            let mut contents: HashMap<Hash, Vec<RelPath>> = HashMap::new();
+            for (path, entry) in &self.tree {
+                if let Some(hash) = self::hash(entry) {
+                    contents.entry(hash).or_default().push(path.clone());
+                }
+            }
+            contents
+        });
+        contents.get(&hash).into_iter().flatten()
     }
 }
 
