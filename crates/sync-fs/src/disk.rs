@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -235,6 +236,12 @@ pub(crate) fn stat_of(fd: BorrowedFd<'_>) -> io::Result<Stat> {
     }
 }
 
+/// Tells whether an open file is still the version it was.
+pub(crate) fn is_still(fd: BorrowedFd<'_>, before: &Stat) -> io::Result<bool> {
+    let stat = from_stat(&fstat(fd)?);
+    Ok((stat.size, stat.modified, stat.changed) == (before.size, before.modified, before.changed))
+}
+
 /// Returns the text of the link `name`, or `None` when it is not UTF-8.
 pub(crate) fn read_link(folder: BorrowedFd<'_>, name: &str) -> io::Result<Option<String>> {
     Ok(readlinkat(folder, name, Vec::new())?.into_string().ok())
@@ -256,6 +263,44 @@ pub(crate) fn list(folder: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(names)
+}
+
+/// The names in a folder, in order, each with its kind as far as the listing tells.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    bytes: Vec<u8>,
+    /// Where each begins and ends.
+    index: Vec<(usize, usize, FileType)>,
+}
+
+impl Names {
+    /// Lists an open folder, but for `.` and `..`. `buffer` is what is asked for at once.
+    pub(crate) fn read(&mut self, folder: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+        self.bytes.clear();
+        self.index.clear();
+        let mut entries = RawDir::new(folder, buffer);
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) => match entry.file_name().to_bytes() {
+                    b"." | b".." => {}
+                    name => {
+                        let start = self.bytes.len();
+                        self.bytes.extend_from_slice(name);
+                        self.index.push((start, self.bytes.len(), entry.file_type()));
+                    }
+                },
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let bytes = &self.bytes;
+        self.index.sort_unstable_by(|one, other| bytes[one.0..one.1].cmp(&bytes[other.0..other.1]));
+        Ok(())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], FileType)> {
+        self.index.iter().map(|(start, end, kind)| (&self.bytes[*start..*end], *kind))
+    }
 }
 
 fn from_statx(stat: &Statx) -> Stat {

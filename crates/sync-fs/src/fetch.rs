@@ -8,7 +8,7 @@ use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_SMALL_BYTES, New};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry, Hash};
 
-use crate::disk::{open_file, stat_of};
+use crate::disk::{is_still, open_file};
 use crate::known::Seen;
 use crate::read::read_small;
 use crate::scan::Trust;
@@ -50,7 +50,7 @@ impl Tree {
             return Ok(None);
         }
         let content = read_small(&mut file, stat.size)?;
-        let still = stat_of(file.as_fd())? == stat;
+        let still = is_still(file.as_fd(), &stat)?;
         let known = self.unchanged(path, &stat, Trust::Settled).and_then(Seen::hash);
         let hash = match known.filter(|_| still) {
             Some(hash) => hash,

@@ -56,6 +56,12 @@ pub(crate) fn is_recent(stat: &Stat, taken: Timestamp) -> bool {
 pub(crate) struct Known(BTreeMap<RelPath, Seen>);
 
 impl Known {
+    /// Takes over what was found, each path once, in any order.
+    pub(crate) fn new(mut all: Vec<(RelPath, Seen)>) -> Self {
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Self(all.into_iter().collect())
+    }
+
     pub(crate) fn get(&self, path: &RelPath) -> Option<&Seen> {
         self.0.get(path)
     }
@@ -83,6 +89,10 @@ impl Departed {
         if seen.hash().is_some() {
             self.0.insert(seen.stat.identity, seen);
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the hash of the file that now has `stat`, if it is one of these, unchanged.

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use towline_sync_core::message::MAX_SMALL_BYTES;
 use towline_sync_core::snapshot::{self, Entry, Hash};
 
-use crate::disk::{Stat, open_file, stat_of};
+use crate::disk::{Stat, is_still, open_file, stat_of};
 use crate::known::{Seen, now};
 
 /// The most read at once, in bytes.
@@ -19,17 +20,32 @@ const ATTEMPTS: usize = 3;
 /// A file that never holds still is returned as it was read last and marked racy: whoever writes it causes another
 /// event, and it is read again.
 pub(crate) fn hash_file(folder: BorrowedFd<'_>, name: &str) -> io::Result<Seen> {
+    read_file(folder, name, false).map(|(seen, _)| seen)
+}
+
+/// Reads and hashes the file `name` in `folder`; with `keep`, a small file's content is returned.
+pub(crate) fn read_file(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    keep: bool,
+) -> io::Result<(Seen, Option<Vec<u8>>)> {
     let mut attempt = 1;
     loop {
         let taken = now();
         let (mut file, before) = open_file(folder, name)?;
-        let (hash, size) = hash_reader(&mut file, before.size)?;
-        let after = stat_of(file.as_fd())?;
-        let still = before == after && size == after.size;
+        let (hash, size, content) = if before.size <= MAX_SMALL_BYTES {
+            let content = read_small(&mut file, before.size)?;
+            (Hash::of(&content), content.len() as u64, Some(content))
+        } else {
+            let (hash, size) = hash_reader(&mut file, before.size)?;
+            (hash, size, None)
+        };
+        let still = size == before.size && is_still(file.as_fd(), &before)?;
+        let after = if still { before } else { stat_of(file.as_fd())? };
         if still || attempt == ATTEMPTS {
             let mut seen = Seen::new(file_entry(hash, size, &after), after, taken);
             seen.racy |= !still;
-            return Ok(seen);
+            return Ok((seen, content.filter(|_| keep && still)));
         }
         attempt += 1;
     }

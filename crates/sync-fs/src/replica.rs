@@ -9,20 +9,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use towline_sync_core::message::{Content, Failure, Open, Outcome, Reply, Request, WatchMode};
 use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::{Change, Entry};
+use towline_sync_core::snapshot::Change;
 
 use crate::apply::{Answers, MAX_READY};
 use crate::inbox::{Dirty, Inbox, Work};
 use crate::options::ReplicaOptions;
 use crate::reading::{Next, Reading, not_open, read_failed, signed};
+use crate::report::{Batch, Report, entry_bytes};
 use crate::settle::stopped;
 use crate::tree::{failure, refusal};
 use crate::watch::Watcher;
 use crate::watch_table::WatchTable;
 use crate::workspace::Workspace;
 
-/// About how much goes into one message of entries or changes, in bytes.
-const MESSAGE_BYTES: usize = 64 * 1024;
 /// How often a folder that another session holds is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// After this many requests in a row, what is under way gets its turn.
@@ -170,7 +169,7 @@ impl Worker {
                 }
                 self.open(&open);
             }
-            (Request::Scan { eager: _ }, Some(_)) => self.scan(),
+            (Request::Scan { eager }, Some(_)) => self.scan(eager),
             (Request::Scan { .. }, None) => {
                 self.reply(Reply::ScanFailed(refusal(Errno::BADF, "no folder is open")));
             }
@@ -262,18 +261,15 @@ impl Worker {
         self.reply(Reply::Opened(info));
     }
 
-    fn scan(&mut self) {
+    fn scan(&mut self, eager: bool) {
         let Self { session: Some(session), replies, listening, inbox, .. } = self else { return };
         let started = Instant::now();
-        let mut batch = Batch::default();
-        let result = session.workspace.tree.scan(&mut |path, seen| {
+        let mut report = Report::new(eager);
+        let result = session.workspace.tree.scan_with(eager, &mut |item| {
             if inbox.is_closed() || !*listening {
                 return Err(stopped());
             }
-            let size = entry_bytes(path, Some(&seen.entry));
-            if let Some(entries) = batch.push((path.clone(), seen.entry.clone()), size) {
-                *listening = replies(Reply::Entries { entries, last: false });
-            }
+            report.push(item, &mut |reply| *listening = *listening && replies(reply));
             Ok(())
         });
         session.schedule(started);
@@ -281,7 +277,7 @@ impl Worker {
             Ok(()) => {
                 session.scanned = true;
                 session.workspace.tree.problems.set_root(None);
-                self.reply(Reply::Entries { entries: batch.items, last: true });
+                report.end(&mut |reply| self.reply(reply));
             }
             Err(error) => {
                 session.next_scan = Some(Instant::now() + self.options.limits.poll);
@@ -442,38 +438,4 @@ impl Session {
         };
         self.next_scan = Some(ended + pause);
     }
-}
-
-/// Items for one message.
-struct Batch<T> {
-    items: Vec<T>,
-    bytes: usize,
-}
-
-impl<T> Default for Batch<T> {
-    fn default() -> Self {
-        Self { items: Vec::new(), bytes: 0 }
-    }
-}
-
-impl<T> Batch<T> {
-    /// Adds an item and returns what makes a full message.
-    fn push(&mut self, item: T, bytes: usize) -> Option<Vec<T>> {
-        self.items.push(item);
-        self.bytes += bytes;
-        (self.bytes >= MESSAGE_BYTES).then(|| {
-            self.bytes = 0;
-            std::mem::take(&mut self.items)
-        })
-    }
-}
-
-/// Returns about how long an entry is when encoded.
-fn entry_bytes(path: &RelPath, entry: Option<&Entry>) -> usize {
-    let content = match entry {
-        Some(Entry::File(_)) => 48,
-        Some(Entry::Symlink { target }) => target.len() + 4,
-        _ => 4,
-    };
-    path.as_str().len() + content
 }

@@ -10,8 +10,9 @@ use towline_sync_core::snapshot::{Change, Entry};
 
 use crate::disk::{Kind, stat_at};
 use crate::known::{Departed, Known, Seen};
-use crate::scan::{Trust, Walk, is_absent, is_ours};
+use crate::scan::{Item, Trust, is_absent, is_ours};
 use crate::tree::Tree;
+use crate::walk::{Start, Walked};
 
 /// Where a dirty path leads by now.
 enum Located {
@@ -25,16 +26,28 @@ enum Located {
 type Found = BTreeMap<RelPath, Seen>;
 
 impl Tree {
-    /// Walks everything, hands each entry to `emit`, and knows it from then on.
+    /// Does what [`scan_with`](Self::scan_with) does when nothing is to be read along.
+    #[cfg(test)]
+    pub(crate) fn scan(&mut self, emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>) -> io::Result<()> {
+        self.scan_with(false, &mut |item| emit(&item.path, &item.seen))
+    }
+
+    /// Walks everything, hands each entry to `emit`, and knows it from then on; with `eager`, small files that are
+    /// read come with their content.
     ///
     /// An error means that nothing was learned; what was known before stays.
-    pub(crate) fn scan(&mut self, emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>) -> io::Result<()> {
-        let found = self.walk_everything(emit)?;
+    pub(crate) fn scan_with(
+        &mut self,
+        eager: bool,
+        emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let found = self.walk_everything(eager, emit)?;
         self.problems.clear_entries();
-        self.known = Known::default();
-        for (path, seen) in found {
-            self.record(path, seen);
+        for (path, seen) in &found {
+            self.problems.note(path, Some(&seen.entry));
         }
+        self.known = Known::new(found);
+        self.remembered = Known::default();
         Ok(())
     }
 
@@ -43,28 +56,29 @@ impl Tree {
         &mut self,
         emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
     ) -> io::Result<Vec<Change>> {
-        let found = self.walk_everything(emit)?;
+        let found = self.walk_everything(false, &mut |item| emit(&item.path, &item.seen))?;
         let mut changes = Vec::new();
-        self.merge(None, found, &mut changes);
+        self.merge(None, found.into_iter().collect(), &mut changes);
         Ok(changes)
     }
 
     fn walk_everything(
         &mut self,
-        emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
-    ) -> io::Result<Found> {
+        eager: bool,
+        emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
+    ) -> io::Result<Vec<(RelPath, Seen)>> {
         self.root.check()?;
         if let Some(watches) = &self.watches {
             watches.clear_trouble();
         }
-        let mut found = Found::new();
-        let mut visit = |path: RelPath, seen: Seen| {
-            emit(&path, &seen)?;
-            found.insert(path, seen);
+        let mut found = Vec::new();
+        let mut visit = |mut item: Item| {
+            emit(&mut item)?;
+            found.push((item.path, item.seen));
             Ok(())
         };
         let departed = Departed::default();
-        let Walk { problems, reserved, .. } = self.walk(None, &departed, &mut visit)?;
+        let Walked { problems, reserved } = self.walk(Start::Root { eager }, &departed, &mut visit)?;
         // Had the root been replaced meanwhile, half of this would be about another folder.
         self.root.check()?;
         self.problems.set_names(problems);
@@ -140,11 +154,11 @@ impl Tree {
             return Ok(());
         }
         let mut found = Found::new();
-        let mut visit = |path: RelPath, seen: Seen| {
-            found.insert(path, seen);
+        let mut visit = |item: Item| {
+            found.insert(item.path, item.seen);
             Ok(())
         };
-        let Walk { problems, reserved, .. } = self.walk(Some(path), departed, &mut visit)?;
+        let Walked { problems, reserved } = self.walk(Start::At(path), departed, &mut visit)?;
         self.problems.add_names(problems);
         self.guard.reserve(&reserved, false);
         self.merge(Some(path), found, changes);

@@ -24,6 +24,8 @@ pub(crate) struct Tree {
     pub(crate) rules: Rules,
     pub(crate) mounts: BTreeSet<RelPath>,
     pub(crate) known: Known,
+    /// What the last session knew: believed of files whose stat is still the same, until they are known again.
+    pub(crate) remembered: Known,
     pub(crate) guard: Guard,
     /// `None` where the kernel gives no events.
     pub(crate) watches: Option<Arc<WatchTable>>,
@@ -34,7 +36,7 @@ pub(crate) struct Tree {
 }
 
 #[cfg(test)]
-pub(crate) type Listed = Box<dyn Fn(Option<&RelPath>) + Send>;
+pub(crate) type Listed = Box<dyn Fn(Option<&RelPath>) + Send + Sync>;
 
 impl Tree {
     /// Watches an open folder; must come before it is listed.
@@ -50,6 +52,11 @@ impl Tree {
         if let Some(listed) = &self.listed {
             listed(path);
         }
+    }
+
+    /// Tells whether something is known to stand at `path`, or was.
+    pub(crate) fn is_known(&self, path: &RelPath) -> bool {
+        self.known.get(path).or_else(|| self.remembered.get(path)).is_some()
     }
 
     /// Records what stands at `path` now.
@@ -77,7 +84,7 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    fn note(&mut self, path: &RelPath, entry: Option<&Entry>) {
+    pub(crate) fn note(&mut self, path: &RelPath, entry: Option<&Entry>) {
         let message = match entry {
             Some(Entry::Opaque(opaque)) => explain(*opaque),
             _ => None,

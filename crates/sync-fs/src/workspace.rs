@@ -98,6 +98,7 @@ impl Workspace {
             rules,
             mounts: info.mounts.iter().cloned().collect(),
             known: Known::default(),
+            remembered: Known::default(),
             guard: Guard::new(options.protect),
             watches: None,
             problems: Problems::default(),

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mkfifoat, mknodat};
-use towline_sync_core::message::Open;
+use towline_sync_core::codec::Encoder;
+use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Open, Reply};
 use towline_sync_core::path::STAGE_DIR;
-use towline_sync_core::snapshot::{Change, Entry, Opaque};
+use towline_sync_core::snapshot::{Change, Entry, Hash, Opaque};
 
 use super::{Desk, entries, file, lines, link, make, path};
+use crate::known::{Known, Seen};
 use crate::options::ReplicaOptions;
+use crate::report::Report;
 use crate::symlink::stays_beneath;
 use crate::tree::Tree;
 use crate::workspace::Workspace;
@@ -161,6 +164,116 @@ fn a_root_that_is_another_one_is_no_empty_root() {
     fs::remove_dir(&root).unwrap();
     fs::rename(home.path().join("moved"), &root).unwrap();
     assert_eq!(workspace.tree.rescan(&mut |_, _| Ok(())).unwrap(), []);
+}
+
+#[test]
+fn an_eager_scan_brings_small_files_along() {
+    let mut desk = Desk::new(&["a/b/c 1", "a/p! 2", "l -> a/b", "abs -> /etc", "known x", "e/"]);
+    let large = vec![7; 65_537];
+    fs::write(desk.path().join("a/large"), &large).unwrap();
+    fs::write(desk.path().join("a/edge"), &large[1..]).unwrap();
+    fs::write(desk.path().join("a/empty"), "").unwrap();
+    let tree = &mut desk.workspace().tree;
+    tree.known = Known::default();
+    let mut told = Vec::new();
+    let mut report = Report::new(true);
+    tree.scan_with(true, &mut |item| {
+        report.push(item, &mut |reply| told.push(reply));
+        Ok(())
+    })
+    .unwrap();
+    report.end(&mut |reply| told.push(reply));
+    let mut found = BTreeMap::new();
+    let mut with_content = Vec::new();
+    for reply in &told {
+        match reply {
+            Reply::Contents(news) => {
+                for new in news {
+                    for folder in new.path.ancestors() {
+                        assert_eq!(found.get(&folder), Some(&Entry::Directory), "{folder} comes first");
+                    }
+                    found.insert(new.path.clone(), new.entry.clone());
+                    if let Entry::File(file) = &new.entry {
+                        assert_eq!(file.hash, Hash::of(&new.content));
+                        let time = fs::metadata(desk.root.path().join(new.path.as_str())).unwrap();
+                        let time = (time.mtime(), u32::try_from(time.mtime_nsec()).unwrap());
+                        assert_eq!(new.modified, Some(time));
+                        with_content.push(new.path.to_string());
+                    }
+                }
+            }
+            Reply::Entries { entries, .. } => {
+                for (path, entry) in entries {
+                    assert!(path.parent().is_none_or(|folder| found.contains_key(&folder)));
+                    found.insert(path.clone(), entry.clone());
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(told.last(), Some(Reply::Entries { last: true, .. })));
+    with_content.sort();
+    assert_eq!(with_content, ["a/b/c", "a/edge", "a/empty", "a/p", "known"]);
+    let mut expected = entries(desk.root.path());
+    expected.insert(path("abs"), Entry::Opaque(Opaque::OutsideLink));
+    assert_eq!(found, expected);
+    // What is known is not read again.
+    let tree = &mut desk.workspace().tree;
+    let mut seen = tree.known.get(&path("known")).unwrap().clone();
+    seen.racy = false;
+    tree.record(path("known"), seen);
+    let mut contents = Vec::new();
+    tree.scan_with(true, &mut |item| {
+        contents.extend(item.content.as_ref().map(|_| item.path.to_string()));
+        Ok(())
+    })
+    .unwrap();
+    assert!(!contents.contains(&"known".to_owned()) && contents.len() == 4, "{contents:?}");
+}
+
+#[test]
+fn messages_of_a_scan_are_bounded() {
+    let mut told = Vec::new();
+    let mut report = Report::new(true);
+    for number in 0..5000 {
+        let content = (number % 10 == 0).then(|| vec![0; 60_000]);
+        let seen = Seen::new(file(b""), crate::disk::Stat::UNKNOWN, (0, 0));
+        let path = path(&format!("{}/{number}", "d".repeat(250)));
+        report.push(&mut crate::scan::Item { path, seen, content }, &mut |reply| told.push(reply));
+    }
+    report.end(&mut |reply| told.push(reply));
+    let mut count = 0;
+    for reply in &told {
+        match reply {
+            Reply::Contents(news) => {
+                count += news.len();
+                assert!(news.iter().map(|new| new.content.len()).sum::<usize>() <= MAX_BATCH_BYTES);
+            }
+            Reply::Entries { entries, .. } => count += entries.len(),
+            other => panic!("{other:?}"),
+        }
+        assert!(Encoder::new().encode(std::slice::from_ref(reply)).len() < MAX_MESSAGE_BYTES);
+    }
+    assert_eq!(count, 5000);
+}
+
+#[test]
+fn a_walk_by_many_finds_what_stands() {
+    let mut desk = Desk::new(&[]);
+    let mut all = Vec::new();
+    for number in 0..300 {
+        all.push(format!("d{}/e{}/f{}/x {number}", number % 7, number % 31, number));
+    }
+    make(desk.path(), &all.iter().map(String::as_str).collect::<Vec<_>>());
+    let found: BTreeMap<_, _> =
+        scan(&mut desk.workspace().tree).into_iter().map(|(at, entry)| (path(&at), entry)).collect();
+    assert_eq!(found, entries(desk.path()));
+    // An error of one walker ends all.
+    let error = desk.workspace().tree.scan(&mut |path, _| {
+        if path.as_str().ends_with('x') { Err(io::Error::other("enough")) } else { Ok(()) }
+    });
+    assert_eq!(error.unwrap_err().to_string(), "enough");
+    assert_eq!(desk.workspace().tree.known.at_or_below(None).len(), found.len(), "what was known stays");
 }
 
 #[test]
