@@ -36,7 +36,7 @@ struct Batch {
     side: Side,
     /// The flights, in the order of what was asked last.
     members: Vec<RequestId>,
-    /// Those of them whose content is fetched; `None` once the entries are being made.
+    /// Those of them whose content is fetched, none where none is needed; `None` once the entries are being made.
     fetching: Option<Vec<RequestId>>,
 }
 
@@ -81,11 +81,12 @@ impl Engine {
                 fetching.push(*member);
             }
         }
+        let waits = self.batches.by_id.values().any(|before| before.side == side && before.fetching.is_some());
         self.batches.by_id.insert(id, Batch { side, members, fetching: Some(fetching) });
-        if files.is_empty() {
-            self.install(id, Vec::new());
-        } else {
+        if !files.is_empty() {
             self.outboxes[side.other() as usize].push(Request::Fetch { id, files });
+        } else if !waits {
+            self.install(id, Vec::new());
         }
     }
 
@@ -96,8 +97,9 @@ impl Engine {
         id: RequestId,
         files: Vec<Option<New>>,
     ) -> Result<(), EngineError> {
-        let fetching = self.batches.by_id.get_mut(&id).filter(|batch| batch.side == side.other());
-        let Some(fetching) = fetching.and_then(|batch| batch.fetching.take()) else {
+        let batch = self.batches.by_id.get_mut(&id).filter(|batch| batch.side == side.other());
+        let asked = batch.and_then(|batch| batch.fetching.take_if(|fetching| !fetching.is_empty()));
+        let Some(fetching) = asked else {
             return self.unless_cancelled(side, id);
         };
         if files.len() != fetching.len() {
@@ -120,7 +122,21 @@ impl Engine {
             contents.push((member, new));
         }
         self.install(id, contents);
+        self.install_waiting(side.other());
         Ok(())
+    }
+
+    /// Has those batches made that need no content and waited for the one before: folders must not be overtaken by
+    /// what is in them.
+    fn install_waiting(&mut self, side: Side) {
+        let next = |batches: &Batches| {
+            let (id, batch) =
+                batches.by_id.iter().find(|(_, batch)| batch.side == side && batch.fetching.is_some())?;
+            batch.fetching.as_ref().is_some_and(Vec::is_empty).then_some(*id)
+        };
+        while let Some(id) = next(&self.batches) {
+            self.install(id, Vec::new());
+        }
     }
 
     /// Leaves out a file that is not what it was: the news of what it is now is on its way, or comes with a scan.

@@ -582,6 +582,25 @@ fn what_is_in_a_new_folder_never_overtakes_it() {
 }
 
 #[test]
+fn a_batch_without_content_does_not_overtake_one_that_waits_for_it() {
+    let mut pair = Pair::new(&[], &[]);
+    pair.put(Side::Local, "d/f", node("1"));
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    let Some((Side::Local, fetch @ Request::Fetch { .. })) = pair.engine.poll_request() else {
+        panic!("nothing is fetched");
+    };
+    pair.put(Side::Local, "d/e", Node::Directory);
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    assert_eq!(pair.engine.poll_request(), None, "its folder is not on its way yet");
+    for reply in pair.disks[0].handle(fetch) {
+        pair.engine.handle_reply(Side::Local, reply).unwrap();
+    }
+    pair.run();
+    pair.check(&[("d", Node::Directory), ("d/e", Node::Directory), ("d/f", node("1"))]);
+    assert!(!pair.events.iter().any(|event| matches!(event, SyncEvent::Problem { .. })));
+}
+
+#[test]
 fn a_first_sync_reads_each_small_file_once() {
     let config = EngineConfig { eager: true, ..EngineConfig::default() };
     let mut pair = Pair::new(&[], &[]);
