@@ -18,6 +18,8 @@ const MAX_CREDIT: u64 = 1 << 30;
 /// Where the bound of [`InFlight`] begins, in bytes, and where at most when the first round trip is known.
 const FIRST_IN_FLIGHT: u64 = 256 * 1024;
 const LAST_FIRST_IN_FLIGHT: u64 = 2 * 1024 * 1024;
+/// After so many measurements at the least bound it is tried whether the path has become longer.
+const STUCK_SAMPLES: u32 = 32;
 /// What a path is taken to carry before it was measured, in bytes a second.
 const USUAL_RATE: u64 = 10_000_000;
 /// How long bytes may wait in the path's buffers on top of its own delay.
@@ -137,6 +139,9 @@ impl ReceiveWindow {
 /// The bound follows what the path carries: the bytes that it delivers in twice its own round trip, or in
 /// [`QUEUE_TARGET`] where that is longer. It changes only by what was measured while the bound itself held the
 /// sender back, so that a quiet link keeps its bound.
+///
+/// A path that becomes longer looks like one that becomes slower, and the bound falls. At its least it is doubled for a
+/// try now and then: when nothing takes longer for that, the path itself does.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight {
     sent: u64,
@@ -145,6 +150,18 @@ pub(crate) struct InFlight {
     max: u64,
     sample: Option<Sample>,
     shortest: Option<Duration>,
+    /// Measurements at the least bound.
+    stuck: u32,
+    trial: Option<Trial>,
+}
+
+/// The bound was doubled, to see whether that makes anything slower.
+#[derive(Debug, Clone)]
+struct Trial {
+    /// How long it took before.
+    elapsed: Duration,
+    /// The next measurement still has to do with that.
+    is_settled: bool,
 }
 
 /// Measures how long the path takes for the bytes that are under way.
@@ -162,7 +179,7 @@ impl InFlight {
     pub(crate) fn new(max: u64) -> Self {
         let max = max.max(MIN_IN_FLIGHT);
         let bound = FIRST_IN_FLIGHT.min(max);
-        Self { sent: 0, acknowledged: 0, bound, max, sample: None, shortest: None }
+        Self { sent: 0, acknowledged: 0, bound, max, sample: None, shortest: None, stuck: 0, trial: None }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -208,6 +225,9 @@ impl InFlight {
         {
             let elapsed = now.saturating_duration_since(sample.began).max(Duration::from_micros(1));
             self.measured(elapsed);
+            if self.is_trying(elapsed) {
+                return true;
+            }
             let target = self.shortest.map_or(QUEUE_TARGET, |shortest| {
                 // Nothing waited on the way: what the path carries may be anything above.
                 let trips = if elapsed <= shortest * 5 / 4 { 4 } else { 2 };
@@ -219,6 +239,36 @@ impl InFlight {
             self.bound = fits.clamp(self.bound / 2, self.bound * 4).clamp(MIN_IN_FLIGHT, self.max);
         }
         true
+    }
+
+    /// Returns whether the bound stays as it is for a try.
+    fn is_trying(&mut self, elapsed: Duration) -> bool {
+        match self.trial.take() {
+            Some(Trial { elapsed, is_settled: false }) => {
+                self.trial = Some(Trial { elapsed, is_settled: true });
+                true
+            }
+            Some(before) => {
+                if elapsed <= before.elapsed * 5 / 4 {
+                    self.shortest = Some(elapsed);
+                }
+                false
+            }
+            None if self.bound > MIN_IN_FLIGHT => {
+                self.stuck = 0;
+                false
+            }
+            None => {
+                self.stuck += 1;
+                let is_begun = self.stuck == STUCK_SAMPLES;
+                if is_begun {
+                    self.stuck = 0;
+                    self.bound = (2 * MIN_IN_FLIGHT).min(self.max);
+                    self.trial = Some(Trial { elapsed, is_settled: false });
+                }
+                is_begun
+            }
+        }
     }
 }
 
@@ -253,7 +303,7 @@ mod tests {
             let bound = settle(rate, Duration::from_millis(delay), 8 << 20);
             assert!(expected.contains(&bound), "{rate} B/s, {delay} ms: {bound}");
         };
-        check(1_000_000, 5, MIN_IN_FLIGHT..=80_000);
+        check(1_000_000, 5, MIN_IN_FLIGHT..=2 * MIN_IN_FLIGHT);
         check(10_000_000, 5, 300_000..=1_000_000);
         check(10_000_000, 100, 1_500_000..=3_000_000);
         check(1_000_000_000, 100, 8 << 20..=8 << 20);

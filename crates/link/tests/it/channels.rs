@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex,
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use towline_link::{Priority, ResetReason};
+use towline_link::{Compression, Config, Priority, ResetReason};
 
 use crate::pair::{Pair, connect_over};
 
@@ -146,6 +147,59 @@ async fn a_reader_that_stalls_bounds_what_is_held_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_packed_arrives_and_is_counted_both_ways() {
+    let config = Config { compression: Compression::Always, ..Config::default() };
+    let mut pair = Pair::with_config(64 * 1024, &config).await;
+    let text = "const answer = require('./answer');\n".repeat(30_000);
+    for (from, incoming) in
+        [(&pair.client, &mut pair.agent_incoming), (&pair.agent, &mut pair.client_incoming)]
+    {
+        let writing = from.open("", Priority::Bulk).await.unwrap();
+        let (_, mut reading) = incoming.accept().await.unwrap();
+        let sent = Bytes::from(text.clone());
+        let writer = tokio::spawn(async move {
+            let (reader, mut writer) = writing.split();
+            writer.write_bytes(sent).await.unwrap();
+            writer.shutdown().await.unwrap();
+            (reader, writer)
+        });
+        let mut received = String::new();
+        reading.read_to_string(&mut received).await.unwrap();
+        assert!(received == text);
+        writer.await.unwrap();
+    }
+    let (client, agent) = (pair.client.traffic(), pair.agent.traffic());
+    for traffic in [client, agent] {
+        let length = text.len() as u64;
+        assert!(traffic.sent < length / 5 && traffic.received < length / 5, "{traffic:?}");
+        assert!(traffic.sent_unpacked > length && traffic.received_unpacked > length, "{traffic:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_are_given_on_as_they_came() {
+    let mut pair = Pair::new(64 * 1024).await;
+    let writing = pair.client.open("", Priority::Bulk).await.unwrap();
+    let (_, reading) = pair.agent_incoming.accept().await.unwrap();
+    let (_reader, mut writer) = writing.split();
+    let (mut reader, _writer) = reading.split();
+    let sent: Bytes = (0..5 * MIB).map(byte).collect();
+    let copy = sent.clone();
+    let task = tokio::spawn(async move {
+        writer.write_bytes(copy).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    let mut received = Vec::new();
+    // A part of a piece by copy, the rest of it as it is.
+    received.push(reader.read_u8().await.unwrap());
+    while let Some(piece) = reader.read_bytes().await.unwrap() {
+        received.extend_from_slice(&piece);
+    }
+    assert!(received == sent);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_channels_at_once_keep_their_bytes_apart() {
     let mut pair = Pair::new(64 * 1024).await;
     let mut echoes = JoinSet::new();
@@ -235,7 +289,8 @@ impl AsyncWrite for Counted {
 async fn small_frames_travel_in_one_write() {
     let writes = Arc::new(AtomicUsize::new(0));
     let (client, agent) = duplex(MIB);
-    let (client, mut agent) = connect_over(Counted(client, Arc::clone(&writes)), agent).await;
+    let (client, mut agent) =
+        connect_over(Counted(client, Arc::clone(&writes)), agent, &Config::default()).await;
     let mut drivers = JoinSet::new();
     drivers.spawn(client.driver.run());
     drivers.spawn(agent.driver.run());
@@ -258,7 +313,8 @@ async fn small_frames_travel_in_one_write() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_buffers_is_flushed() {
     let (client, agent) = duplex(MIB);
-    let (client, mut agent) = connect_over(BufStream::new(client), BufStream::new(agent)).await;
+    let (client, mut agent) =
+        connect_over(BufStream::new(client), BufStream::new(agent), &Config::default()).await;
     let mut drivers = JoinSet::new();
     drivers.spawn(client.driver.run());
     drivers.spawn(agent.driver.run());

@@ -5,26 +5,30 @@ use tokio::task::JoinSet;
 use towline_link::{Config, Connection, Hello, Incoming, Link, LinkError, LinkOptions, Role, establish};
 
 pub(crate) fn options(role: Role) -> LinkOptions {
+    options_with(role, &Config::default())
+}
+
+fn options_with(role: Role, config: &Config) -> LinkOptions {
     let seed = role as u8 + 1;
     let hello = Hello { program: [seed; 32], version: format!("test {seed}"), nonce: [seed; 16] };
-    LinkOptions { hello, role, config: Config::default() }
+    LinkOptions { hello, role, config: config.clone() }
 }
 
 /// Both ends of a handshake over a stream that holds so many bytes.
 pub(crate) async fn connect(buffer: usize) -> (Connection, Connection) {
     let (client, agent) = duplex(buffer);
-    connect_over(client, agent).await
+    connect_over(client, agent, &Config::default()).await
 }
 
-pub(crate) async fn connect_over<C, A>(client: C, agent: A) -> (Connection, Connection)
+pub(crate) async fn connect_over<C, A>(client: C, agent: A, config: &Config) -> (Connection, Connection)
 where
     C: AsyncRead + AsyncWrite + Send + 'static,
     A: AsyncRead + AsyncWrite + Send + 'static,
 {
     let ((client_reader, client_writer), (agent_reader, agent_writer)) = (split(client), split(agent));
     let (client, agent) = tokio::join!(
-        establish(client_reader, client_writer, options(Role::Client)),
-        establish(agent_reader, agent_writer, options(Role::Agent)),
+        establish(client_reader, client_writer, options_with(Role::Client, config)),
+        establish(agent_reader, agent_writer, options_with(Role::Agent, config)),
     );
     let (client, agent) = (client.unwrap(), agent.unwrap());
     assert_eq!(client.peer, options(Role::Agent).hello);
@@ -42,7 +46,12 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn new(buffer: usize) -> Self {
-        let (client, agent) = connect(buffer).await;
+        Self::with_config(buffer, &Config::default()).await
+    }
+
+    pub(crate) async fn with_config(buffer: usize, config: &Config) -> Self {
+        let (client, agent) = duplex(buffer);
+        let (client, agent) = connect_over(client, agent, config).await;
         let mut drivers = JoinSet::new();
         drivers.spawn(client.driver.run());
         drivers.spawn(agent.driver.run());

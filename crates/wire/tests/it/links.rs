@@ -151,6 +151,52 @@ fn an_interactive_frame_overtakes_everything_that_waits() {
     assert!(at < 200, "{at} bytes before it");
 }
 
+/// Sends so many bytes as fast as a stream takes them that takes everything; returns how long it took.
+fn send_all(pair: &mut Pair, channel: towline_wire::ChannelId, total: usize) -> Duration {
+    let (start, block) = (pair.now, bytes::Bytes::from(vec![0; 512 * 1024]));
+    let (before, mut written) = (pair.agent.seen(channel).bytes.len(), 0);
+    while pair.agent.seen[&channel.number()].bytes.len() < before + total {
+        loop {
+            let mut rest = block.slice(..block.len().min(total - written));
+            let length = rest.len();
+            pair.client.mux.write_bytes(channel, &mut rest).unwrap();
+            written += length - rest.len();
+            let before = pair.client.mux.outbound.sent();
+            pair.transmit();
+            if before == pair.client.mux.outbound.sent() {
+                break;
+            }
+        }
+        pair.step();
+    }
+    pair.now - start
+}
+
+#[test]
+fn a_long_path_is_filled_within_a_few_round_trips() {
+    let mut pair = Pair::new(&Config::default());
+    pair.latency = Duration::from_millis(75);
+    pair.settle();
+    let bulk = pair.client.mux.open(b"", Priority::Bulk).unwrap();
+    pair.settle();
+    let trips = send_all(&mut pair, bulk, 64 << 20).as_secs_f64() / 0.15;
+    assert!(trips < 8.0, "{trips:.1} round trips for 64 MiB");
+    let trips = send_all(&mut pair, bulk, 20 << 20).as_secs_f64() / 0.15;
+    assert!(trips < 2.0, "{trips:.1} round trips for 20 MiB more");
+}
+
+#[test]
+fn a_path_that_becomes_longer_is_filled_again() {
+    let mut pair = Pair::connected(&Config::default());
+    let bulk = pair.client.mux.open(b"", Priority::Bulk).unwrap();
+    pair.settle();
+    send_all(&mut pair, bulk, 4 << 20);
+    pair.latency = Duration::from_millis(150);
+    send_all(&mut pair, bulk, 24 << 20);
+    let trips = send_all(&mut pair, bulk, 20 << 20).as_secs_f64() / 0.3;
+    assert!(trips < 3.0, "{trips:.1} round trips for 20 MiB");
+}
+
 #[test]
 fn channels_of_one_class_share_alike() {
     let mut pair = Pair::connected(&Config { max_in_flight: 64 * 1024, ..Config::default() });

@@ -41,8 +41,6 @@ pub(crate) fn sample(kind: u64, length: usize) -> Bytes {
     bytes.into()
 }
 
-const INTRODUCTION: usize = 83;
-
 /// Packs pieces as libzstd does, each flushed.
 fn pack(level: i32, window_log: u32, pieces: &[Bytes]) -> Vec<Vec<u8>> {
     use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
@@ -218,11 +216,13 @@ fn an_unpacker_stays_within_its_memory() {
     }
 }
 
+#[cfg(feature = "zstd-encoder")]
 #[test]
 fn a_direction_remembers_what_it_sent() {
+    const INTRODUCTION: u64 = 83;
     let mut outbound = Outbound::new(&hello(1), Role::Client, Compression::Always, true, Instant::now());
     let channel = Pair::new(&Config::default()).client.mux.open(b"", Priority::Bulk).unwrap();
-    let mut sent = vec![INTRODUCTION as u64];
+    let mut sent = vec![INTRODUCTION];
     for _ in 0..3 {
         let frame = Frame::Data { channel, bytes: sample(1, 100_000) };
         outbound.push(Outgoing { frame, may_pack: true }, Instant::now);
@@ -304,9 +304,9 @@ fn packing_is_chosen_where_it_pays() {
     };
     let (text, noise) = (1, 3);
     check("a fast link", 2e9, Compression::Auto, text, 1.0..1.01);
-    check("a fast link, and told to", 2e9, Compression::Always, text, 0.05..0.5);
-    check("a slow link", 20e6, Compression::Auto, text, 0.05..0.5);
-    check("a very slow link", 1e6, Compression::Auto, text, 0.05..0.5);
+    check("a fast link, and told to", 2e9, Compression::Always, text, 0.05..0.7);
+    check("a slow link", 20e6, Compression::Auto, text, 0.05..0.7);
+    check("a very slow link", 1e6, Compression::Auto, text, 0.05..0.7);
     check("a slow link, and told not to", 20e6, Compression::Never, text, 1.0..1.01);
     check("a slow link, and nothing that shrinks", 20e6, Compression::Auto, noise, 1.0..1.01);
     check("told to, and nothing that shrinks", 20e6, Compression::Always, noise, 1.0..1.01);

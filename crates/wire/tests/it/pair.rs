@@ -236,6 +236,19 @@ impl Pair {
         arrivals.chain(ends.iter().filter_map(|end| end.mux.poll_timeout())).min()
     }
 
+    /// Lets time pass until the next thing is due, and does it.
+    pub(crate) fn step(&mut self) {
+        if let Some(at) = self.next_time() {
+            self.now = self.now.max(at);
+        }
+        if !self.deliver() {
+            for end in [&mut self.client, &mut self.agent] {
+                end.mux.handle_timeout(self.now);
+                end.drain();
+            }
+        }
+    }
+
     /// Lets time pass until then, doing everything when it is due.
     pub(crate) fn run_until(&mut self, until: Instant) {
         loop {
