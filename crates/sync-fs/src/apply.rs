@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, fchmod, fstatvfs, mkdirat, renameat, symlinkat, syncfs};
+use rustix::fs::{Mode, fchmod, fstatvfs, mkdirat, renameat, symlinkat};
 use rustix::io::Errno;
 use towline_sync_core::message::{Block, Content, Outcome, RequestId, conflict_name};
 use towline_sync_core::path::{MAX_NAME_BYTES, RelPath};
@@ -96,10 +96,7 @@ impl Workspace {
     /// Forces what has arrived to the disk and puts it in its place.
     pub(crate) fn flush(&mut self) -> Answers {
         let ready = std::mem::take(&mut self.ready);
-        let all = match &self.store {
-            Some(store) if ready.len() > FEW => Some(syncfs(store.stage.folder()).map_err(io::Error::from)),
-            _ => None,
-        };
+        let all = (ready.len() > FEW).then(|| self.force_everything());
         let mut answers = Answers::new();
         for Ready { id, mut incoming } in ready {
             let synced = match &all {
@@ -132,14 +129,14 @@ impl Workspace {
             (None, Some(Entry::Directory)) => self.make_folder(path)?,
             (Some(_), Some(Entry::Directory)) => {
                 let name = format!("{id:x}");
-                let incoming = self.store()?.stage.incoming();
+                let incoming = self.stage()?.incoming();
                 mkdirat(incoming, name.as_str(), Mode::from_raw_mode(0o777))
                     .map_err(|error| failed("stage", path, &error.into()))?;
                 self.install_or_tidy(&name, transition)?
             }
             (_, Some(Entry::Symlink { target })) => {
                 let name = format!("{id:x}");
-                let incoming = self.store()?.stage.incoming();
+                let incoming = self.stage()?.incoming();
                 symlinkat(target.as_str(), incoming, name.as_str())
                     .map_err(|error| failed("stage", path, &error.into()))?;
                 self.install_or_tidy(&name, transition)?
@@ -166,14 +163,14 @@ impl Workspace {
         self.check_room(path, file.size)?;
         match content {
             Content::Incoming => {
-                let incoming = self.stage(id, file, transition)?;
+                let incoming = self.stage_file(id, file, transition)?;
                 self.incoming.insert(id, incoming);
                 Ok(None)
             }
             Content::Copy { from } => {
                 let sources = [self.open_source(from), self.store()?.trash.find(file.hash)];
                 for source in sources.into_iter().flatten() {
-                    let mut incoming = self.stage(id, file, transition)?;
+                    let mut incoming = self.stage_file(id, file, transition)?;
                     match incoming.fill(source, &mut self.hook) {
                         Ok(true) => return Ok(self.arrived(id, incoming)),
                         Ok(false) => incoming.discard(),
@@ -187,15 +184,15 @@ impl Workspace {
             }
             // Nothing needs no bytes.
             Content::None if file.size == 0 && file.hash == Hash::of(b"") => {
-                let incoming = self.stage(id, file, transition)?;
+                let incoming = self.stage_file(id, file, transition)?;
                 Ok(self.arrived(id, incoming))
             }
             Content::None => Err(Outcome::NeedContent),
         }
     }
 
-    fn stage(&mut self, id: RequestId, file: snapshot::File, transition: &Transition) -> Step<Incoming> {
-        let folder = self.store()?.stage.share_incoming();
+    fn stage_file(&mut self, id: RequestId, file: snapshot::File, transition: &Transition) -> Step<Incoming> {
+        let folder = self.stage()?.share_incoming();
         let purpose = Purpose::Apply(transition.clone());
         Ok(Incoming::new(purpose, transition.path.clone(), file, folder, format!("{id:x}")))
     }
@@ -278,7 +275,7 @@ impl Workspace {
         let result = result.and_then(|()| self.install_staged(name, transition));
         if result.is_err() {
             // What can't be removed now is swept when the root is opened next.
-            let _left = remove(self.store()?.stage.incoming(), name);
+            let _left = remove(self.stage()?.incoming(), name);
         }
         result
     }
@@ -379,9 +376,9 @@ impl Workspace {
     }
 
     /// Refuses what the disk has no room for.
-    pub(crate) fn check_free(&mut self, path: &RelPath, size: u64) -> Step<()> {
+    pub(crate) fn check_free(&self, path: &RelPath, size: u64) -> Step<()> {
         let reserve = self.options.limits.reserve;
-        let disk = fstatvfs(self.store()?.stage.incoming())
+        let disk = fstatvfs(self.tree.root.fd())
             .map_err(|error| failed("ask for the room for", path, &error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);

@@ -17,7 +17,7 @@ use crate::hook::Moment;
 use crate::known::{Departed, Seen, is_recent, now};
 use crate::read::hash_file;
 use crate::scan::{Trust, is_absent};
-use crate::stage::{remove, remove_below};
+use crate::stage::{Stage, remove, remove_below};
 use crate::trash::Why;
 use crate::tree::{failure, refusal};
 use crate::workspace::{Store, Workspace};
@@ -53,18 +53,16 @@ impl Workspace {
         let actual = self.actual(parent, path)?;
         if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
             self.tree.record(path.clone(), seen.clone());
-            remove(self.store()?.stage.incoming(), name)
-                .map_err(|error| failed("tidy up after", path, &error))?;
+            remove(self.stage()?.incoming(), name).map_err(|error| failed("tidy up after", path, &error))?;
             return Ok(Outcome::Done);
         }
         let expected = self.expect(parent, path, actual, from)?;
-        let ours = stat_at(self.store()?.stage.incoming(), name)
-            .map_err(|error| failed("stage", path, &error))?
-            .identity;
+        let ours =
+            stat_at(self.stage()?.incoming(), name).map_err(|error| failed("stage", path, &error))?.identity;
         match expected {
             None => {
                 self.hook.at(Moment::Checked, path).map_err(|error| failed("write", path, &error))?;
-                let placed = move_new(self.store()?.stage.incoming(), name, parent, path.name());
+                let placed = move_new(self.stage()?.incoming(), name, parent, path.name());
                 if let Err(error) = placed {
                     return Err(if error.kind() == io::ErrorKind::AlreadyExists {
                         self.stale(parent, path)
@@ -134,14 +132,14 @@ impl Workspace {
         self.displacements += 1;
         let name = &format!("deleted-{:x}", self.displacements);
         self.hook.at(Moment::Checked, path).map_err(|error| failed("delete", path, &error))?;
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         match move_new(parent, path.name(), displaced, name) {
             Ok(()) => {}
             Err(error) if is_absent(&error) => return Ok(self.gone(path)),
             Err(error) => return Err(failed("delete", path, &error)),
         }
         self.hook.at(Moment::Displaced, path).map_err(|error| failed("delete", path, &error))?;
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         if judge(displaced, name, &expected) {
             self.hook.at(Moment::Judged, path).map_err(|error| failed("delete", path, &error))?;
             let Err(outcome) = self.discard(name, path, &expected.entry, Why::Deleted) else {
@@ -195,9 +193,18 @@ impl Workspace {
     }
 
     pub(crate) fn store(&mut self) -> Step<&mut Store> {
-        self.store
-            .as_mut()
-            .ok_or_else(|| Outcome::Failed(refusal(Errno::ROFS, "the folder can't be written to")))
+        self.store.as_mut().ok_or_else(unwritable)
+    }
+
+    /// Returns the staging folder, which is made if it does not stand.
+    pub(crate) fn stage(&mut self) -> Step<&Stage> {
+        let store = self.store.as_mut().ok_or_else(unwritable)?;
+        let stage = match store.stage.take() {
+            Some(stage) => stage,
+            None => Stage::open(&self.tree.root)
+                .map_err(|error| Outcome::Failed(failure("make a staging folder", &error)))?,
+        };
+        Ok(store.stage.insert(stage))
     }
 
     /// Exchanges the staged entry with what stands at `path` and judges what came out.
@@ -212,7 +219,7 @@ impl Workspace {
         if expected.entry == Entry::Directory {
             self.clear(parent, path)?;
         }
-        let stage = &self.store()?.stage;
+        let stage = &self.stage()?;
         // From here on the name may hold the user's bytes, which a crash must not sweep away.
         renameat(stage.incoming(), name, stage.displaced(), name)
             .map_err(|error| failed("stage", path, &error.into()))?;
@@ -220,7 +227,7 @@ impl Workspace {
             self.unstage(name, path)?;
             return Err(failed("replace", path, &error));
         }
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         match rename_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV) => {
@@ -247,7 +254,7 @@ impl Workspace {
             }
         }
         self.hook.at(Moment::Exchanged, path).map_err(|error| failed("replace", path, &error))?;
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         let mut expected_out = judge(displaced, name, expected);
         if expected_out && expected.entry == Entry::Directory {
             // It is empty, or somebody has just put something in.
@@ -268,7 +275,7 @@ impl Workspace {
 
     /// Gives a displaced entry its free name back, or keeps it where it can be found if another version has it.
     fn move_back(&mut self, name: &str, parent: BorrowedFd<'_>, path: &RelPath) -> Step<()> {
-        if move_new(self.store()?.stage.displaced(), name, parent, path.name()).is_err() {
+        if move_new(self.stage()?.displaced(), name, parent, path.name()).is_err() {
             self.discard_unknown(name, path)?;
         }
         Ok(())
@@ -276,7 +283,7 @@ impl Workspace {
 
     /// Gives the name back to the version that came out of an exchange and was not the expected one.
     fn put_back(&mut self, name: &str, parent: BorrowedFd<'_>, path: &RelPath, ours: Identity) -> Step<()> {
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         if rename_with(displaced, name, parent, path.name(), RenameFlags::EXCHANGE).is_err() {
             // The name is gone: so it goes back alone.
             return self.move_back(name, parent, path);
@@ -301,12 +308,15 @@ impl Workspace {
 
     /// Removes what was staged and did not get its place.
     fn unstage(&mut self, name: &str, path: &RelPath) -> Step<()> {
-        remove(self.store()?.stage.displaced(), name).map_err(|error| failed("tidy up after", path, &error))
+        remove(self.stage()?.displaced(), name).map_err(|error| failed("tidy up after", path, &error))
     }
 
     /// Moves a displaced entry, known to be `entry`, to the trash.
     fn discard(&mut self, name: &str, path: &RelPath, entry: &Entry, why: Why) -> Step<()> {
-        let Store { stage, trash, .. } = self.store()?;
+        self.stage()?;
+        let Store { stage: Some(stage), trash, .. } = self.store()? else {
+            return Err(unwritable());
+        };
         trash
             .take(stage.displaced(), name, path.as_str(), entry, why)
             .map_err(|error| failed("keep the old version of", path, &error))
@@ -314,7 +324,7 @@ impl Workspace {
 
     /// Moves a displaced entry of whatever content to the trash.
     fn discard_unknown(&mut self, name: &str, path: &RelPath) -> Step<()> {
-        let displaced = self.store()?.stage.displaced();
+        let displaced = self.stage()?.displaced();
         let entry = match hash_file(displaced, name) {
             Ok(seen) => seen.entry,
             Err(_) => match read_link(displaced, name) {
@@ -417,6 +427,10 @@ impl Workspace {
             }
         }
     }
+}
+
+fn unwritable() -> Outcome {
+    Outcome::Failed(refusal(Errno::ROFS, "the folder can't be written to"))
 }
 
 /// Words a refusal of the operating system.

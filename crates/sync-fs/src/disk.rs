@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes, StatxFlags, fstat, open,
-    openat, openat2, readlinkat, statat, statx,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
+    StatxFlags, flock, fstat, open, openat, openat2, readlinkat, statat, statx,
 };
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
@@ -112,6 +112,22 @@ impl Root {
             Err(_) => Resolver::Components,
         };
         Ok(Self { fd, path: path.to_owned(), identity, resolver })
+    }
+
+    /// Keeps others from working on this folder as long as it is open here. Fails with `WouldBlock` when somebody does.
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                let message = "another sync session is using this folder";
+                Err(io::Error::new(io::ErrorKind::WouldBlock, message))
+            }
+            // A file system without such locks (some NFS): nothing to be had, and no reason not to sync.
+            Ok(())
+            | Err(
+                Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::INVAL | Errno::PERM,
+            ) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

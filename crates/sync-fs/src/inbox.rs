@@ -71,6 +71,11 @@ impl Inbox {
         self.filled.notify_one();
     }
 
+    /// Takes what has not been looked at.
+    pub(crate) fn take_dirty(&self) -> Dirty {
+        std::mem::take(&mut self.lock().dirty)
+    }
+
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_one();

@@ -19,7 +19,7 @@ use crate::commit::{Step, failed, move_new};
 use crate::disk::{Identity, Stat, enter_folder, stat_at, stat_of};
 use crate::hook::Moment;
 use crate::known::{Seen, now};
-use crate::stage::{remove, remove_tree};
+use crate::stage::{Stage, remove, remove_tree};
 use crate::symlink::stays_beneath;
 use crate::tree::refusal;
 use crate::workspace::Workspace;
@@ -100,10 +100,10 @@ impl Workspace {
                 self.place_top(&mut batch, index);
             }
             if batch.items[index].made.is_err()
-                && let Some(store) = &self.store
+                && let Ok(stage) = self.stage()
             {
                 // What can't be removed now is swept when the root is opened next.
-                let _left = remove_tree(store.stage.incoming(), &batch.name(index));
+                let _left = remove_tree(stage.incoming(), &batch.name(index));
             }
         }
         for (item, new) in batch.items.iter().zip(news) {
@@ -114,11 +114,10 @@ impl Workspace {
         batch.items.into_iter().map(|item| item.made).collect()
     }
 
-    fn force_everything(&mut self) -> io::Result<()> {
-        match &self.store {
-            Some(store) => Ok(syncfs(store.stage.folder())?),
-            None => Ok(()),
-        }
+    /// Forces everything that was written to the disk.
+    pub(crate) fn force_everything(&self) -> io::Result<()> {
+        // The staging folder is on the same one.
+        Ok(syncfs(self.tree.root.fd())?)
     }
 
     /// Checks what concerns the batch as a whole.
@@ -175,7 +174,7 @@ impl Workspace {
         if batch.made.contains_key(path) {
             return Err(Outcome::Stale { actual: Some(Entry::Directory) });
         }
-        let incoming = self.store()?.stage.share_incoming();
+        let incoming = self.stage()?.share_incoming();
         let staging = |error: io::Error| match error.raw_os_error() {
             // Two names of the batch are one on this disk.
             Some(errno) if errno == Errno::EXIST.raw_os_error() => {
@@ -209,7 +208,7 @@ impl Workspace {
     fn place_top(&mut self, batch: &mut Batch<'_>, index: usize) {
         let path = &batch.news[index].path;
         let parent = batch.parents.open(self, path);
-        let incoming = self.store().map(|store| store.stage.share_incoming());
+        let incoming = self.stage().map(Stage::share_incoming);
         match parent.and_then(|parent| Ok((parent, incoming?))) {
             Ok((parent, incoming)) => {
                 let name = batch.name(index);
@@ -232,13 +231,17 @@ impl Workspace {
         let (path, parent) = (&new.path, parent.as_fd());
         let is_folder = new.entry == Entry::Directory;
         let stands = is_folder && stat_at(parent, path.name()).is_ok();
+        let incoming = match self.stage() {
+            Ok(stage) => stage.share_incoming(),
+            Err(outcome) => return batch.fail(index, &outcome),
+        };
         let moved = self.hook.at(Moment::Checked, path).and_then(|()| {
             if stands {
                 return Err(Errno::EXIST.into());
             }
             if is_folder {
                 // Before anybody can put something in.
-                self.watch_all(batch, index)?;
+                self.watch_all(batch, index, &incoming)?;
             }
             move_new(staged, name, parent, path.name())
         });
@@ -310,15 +313,16 @@ impl Workspace {
         let _left = remove_tree(staged, name);
     }
 
-    fn watch_all(&self, batch: &mut Batch<'_>, index: usize) -> io::Result<()> {
-        let (Some(_), Some(store)) = (&self.tree.watches, &self.store) else { return Ok(()) };
-        let incoming = store.stage.share_incoming();
+    fn watch_all(&self, batch: &mut Batch<'_>, index: usize, incoming: &Arc<OwnedFd>) -> io::Result<()> {
+        if self.tree.watches.is_none() {
+            return Ok(());
+        }
         let mut left = vec![index];
         while let Some(index) = left.pop() {
             let item = &batch.items[index];
             if batch.news[index].entry == Entry::Directory && item.made.is_ok() {
                 left.extend(&item.children);
-                let folder = batch.folder(&incoming, index)?;
+                let folder = batch.folder(incoming, index)?;
                 self.tree.watch(folder.as_fd(), Some(&batch.news[index].path));
             }
         }

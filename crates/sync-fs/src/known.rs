@@ -53,30 +53,61 @@ pub(crate) fn is_recent(stat: &Stat, taken: Timestamp) -> bool {
 
 /// Everything that was reported, by path.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<RelPath, Seen>);
+pub(crate) struct Known {
+    all: BTreeMap<RelPath, Seen>,
+    changed: bool,
+}
 
 impl Known {
     /// Takes over what was found, each path once, in any order.
     pub(crate) fn new(mut all: Vec<(RelPath, Seen)>) -> Self {
         all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Self(all.into_iter().collect())
+        Self { all: all.into_iter().collect(), changed: true }
     }
 
     pub(crate) fn get(&self, path: &RelPath) -> Option<&Seen> {
-        self.0.get(path)
+        self.all.get(path)
     }
 
     pub(crate) fn insert(&mut self, path: RelPath, seen: Seen) {
-        self.0.insert(path, seen);
+        self.changed = true;
+        self.all.insert(path, seen);
     }
 
     pub(crate) fn remove(&mut self, path: &RelPath) -> Option<Seen> {
-        self.0.remove(path)
+        self.changed = true;
+        self.all.remove(path)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Returns everything, in the order of paths.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RelPath, &Seen)> {
+        self.all.iter()
+    }
+
+    /// Tells whether something has changed since this was asked the last time.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Takes note if all files are just what was remembered of them.
+    pub(crate) fn compare(&mut self, remembered: &Self) {
+        let files = || self.all.iter().filter(|(_, seen)| seen.hash().is_some());
+        if self.changed && remembered.len() > 0 && files().eq(&remembered.all) {
+            self.changed = false;
+        }
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed
     }
 
     /// Returns every path at or below `path`, parents first; `None` is the root.
     pub(crate) fn at_or_below(&self, path: Option<&RelPath>) -> Vec<RelPath> {
-        at_or_below(&self.0, path)
+        at_or_below(&self.all, path)
     }
 }
 

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod cache;
 mod commit;
 mod disk;
 mod fetch;

@@ -12,6 +12,7 @@ use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Change;
 
 use crate::apply::{Answers, MAX_READY};
+use crate::cache::Horizon;
 use crate::inbox::{Dirty, Inbox, Work};
 use crate::options::ReplicaOptions;
 use crate::reading::{Next, Reading, not_open, read_failed, signed};
@@ -22,6 +23,10 @@ use crate::watch::Watcher;
 use crate::watch_table::WatchTable;
 use crate::workspace::Workspace;
 
+/// How long the staging folder outlives what was in it: one edit is followed by another.
+const LINGER: Duration = Duration::from_millis(250);
+/// How long after a change what is known is saved.
+const SAVE: Duration = Duration::from_mins(1);
 /// How often a folder that another session holds is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// After this many requests in a row, what is under way gets its turn.
@@ -107,6 +112,10 @@ pub(crate) struct Session {
     /// Whether a whole scan was reported: before, there is nothing that changes could refer to.
     scanned: bool,
     next_scan: Option<Instant>,
+    /// When the staging folder goes, if nothing needs it.
+    next_tidy: Option<Instant>,
+    /// When what is known is saved.
+    next_save: Option<Instant>,
 }
 
 impl Worker {
@@ -114,9 +123,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name("towline-replica".to_owned());
         let worker = thread.spawn(move || {
             self.run();
-            if let Some(session) = self.session.take() {
-                session.workspace.close();
-            }
+            self.end_session();
         })?;
         Ok(Replica { inbox, worker: Some(worker) })
     }
@@ -125,7 +132,7 @@ impl Worker {
         let mut requests = 0_u64;
         while self.listening {
             let busy = self.session.as_ref().is_some_and(Session::is_busy);
-            let deadline = self.session.as_ref().and_then(|session| session.next_scan);
+            let deadline = self.session.as_ref().and_then(Session::deadline);
             match self.inbox.next(busy, deadline) {
                 Work::Close => return,
                 Work::Dirty(dirty) => {
@@ -144,7 +151,7 @@ impl Worker {
                     self.flush();
                     self.read_on();
                 }
-                Work::TimedOut => self.notice(&Dirty { everything: true, ..Dirty::default() }),
+                Work::TimedOut => self.keep_house(),
             }
             self.follow_up();
         }
@@ -164,9 +171,7 @@ impl Worker {
         }
         match (request, &mut self.session) {
             (Request::Open(open), _) => {
-                if let Some(session) = self.session.take() {
-                    session.workspace.close();
-                }
+                self.end_session();
                 self.open(&open);
             }
             (Request::Scan { eager }, Some(_)) => self.scan(eager),
@@ -226,6 +231,40 @@ impl Worker {
         }
     }
 
+    /// Does what is due by now.
+    fn keep_house(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let now = Instant::now();
+        let is_due = |time: &mut Option<Instant>| time.take_if(|time| *time <= now).is_some();
+        if is_due(&mut session.next_tidy) && session.workspace.tidy() {
+            session.next_tidy = Some(now + LINGER);
+        }
+        if is_due(&mut session.next_save) {
+            // Nothing waits to be looked at, but events of the last moments may still be on their way.
+            let (seconds, nanoseconds) = crate::known::now();
+            let horizon = Horizon::told((seconds - 1, nanoseconds));
+            let is_told = session.watch_mode() == WatchMode::Events;
+            session.workspace.save(Some(&horizon).filter(|_| is_told), &Dirty::default());
+        }
+        if is_due(&mut session.next_scan) {
+            self.notice(&Dirty { everything: true, ..Dirty::default() });
+        }
+    }
+
+    /// Ends the session, if there is one, and saves what is known for the next one.
+    fn end_session(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let horizon = Horizon::now(&session.workspace.tree.root);
+        let is_told = session.watch_mode() == WatchMode::Events;
+        // It hands over what has happened until now.
+        drop(session.watcher.take());
+        let unsettled = self.inbox.take_dirty();
+        if session.scanned {
+            session.workspace.save(Some(&horizon).filter(|_| is_told), &unsettled);
+        }
+        session.workspace.close();
+    }
+
     fn open(&mut self, open: &Open) {
         let until = Instant::now() + self.options.limits.handover;
         let opened = loop {
@@ -248,6 +287,8 @@ impl Worker {
             told: None,
             scanned: false,
             next_scan: None,
+            next_tidy: None,
+            next_save: None,
         };
         match session.startwatcher(&self.inbox) {
             Ok(watcher) => session.watcher = Some(watcher),
@@ -378,6 +419,7 @@ impl Worker {
             self.notice(&Dirty { paths: suspects, everything: false });
         }
         let Some(session) = &mut self.session else { return };
+        session.plan();
         let mode = session.watch_mode();
         let mode = (session.told.as_ref() != Some(&mode)).then(|| {
             session.told = Some(mode.clone());
@@ -409,6 +451,22 @@ impl Worker {
 impl Session {
     fn is_busy(&self) -> bool {
         !self.readings.is_empty() || !self.workspace.ready.is_empty()
+    }
+
+    /// Returns when something is to be done even if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        [self.next_scan, self.next_tidy, self.next_save].into_iter().flatten().min()
+    }
+
+    /// Sets when the house is kept.
+    fn plan(&mut self) {
+        let stands = self.workspace.store.as_ref().is_some_and(|store| store.stage.is_some());
+        if stands && self.workspace.options.keep.is_some() && self.next_tidy.is_none() {
+            self.next_tidy = Some(Instant::now() + LINGER);
+        }
+        if self.scanned && self.next_save.is_none() && self.workspace.tree.known.is_changed() {
+            self.next_save = Some(Instant::now() + SAVE);
+        }
     }
 
     fn startwatcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {

@@ -47,7 +47,7 @@ impl Tree {
             self.problems.note(path, Some(&seen.entry));
         }
         self.known = Known::new(found);
-        self.remembered = Known::default();
+        self.known.compare(&std::mem::take(&mut self.remembered));
         Ok(())
     }
 

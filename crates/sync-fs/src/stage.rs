@@ -5,23 +5,22 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use towline_sync_core::path::{MAX_DEPTH, STAGE_DIR};
 
-use crate::disk::{Root, Stat, list, open_folder, stat_at, stat_of};
+use crate::disk::{Root, list, open_folder, stat_at, stat_of};
 
 const PRIVATE_FOLDER: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
-const LOCK: &str = "lock";
 const IGNORE: &str = ".gitignore";
 const INCOMING: &str = "incoming";
 const DISPLACED: &str = "displaced";
 /// The name of the folder for what was displaced for good.
 pub(crate) const TRASH: &str = "trash";
 
-/// An open, locked staging folder.
+/// An open staging folder.
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: OwnedFd,
@@ -29,16 +28,12 @@ pub(crate) struct Stage {
     incoming: Arc<OwnedFd>,
     /// Old content, moved away and not yet judged: precious after a crash.
     displaced: OwnedFd,
-    /// Keeps the lock while it is open.
-    _lock: OwnedFd,
 }
 
 impl Stage {
-    /// Makes the staging folder of `root`, or opens it: nobody else may be able to reach into it, and nobody else
-    /// may be using it.
+    /// Makes the staging folder of `root`, or opens it: nobody else may be able to reach into it. The root is locked.
     pub(crate) fn open(root: &Root) -> io::Result<Self> {
         let folder = open_private(root.fd(), STAGE_DIR)?;
-        let lock = take_lock(folder.as_fd())?;
         match create(folder.as_fd(), IGNORE) {
             Ok(mut file) => file.write_all(b"*\n")?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -53,7 +48,7 @@ impl Stage {
                 Err(_) => remove(incoming.as_fd(), name.as_slice())?,
             }
         }
-        Ok(Self { folder, incoming: Arc::new(incoming), displaced, _lock: lock })
+        Ok(Self { folder, incoming: Arc::new(incoming), displaced })
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
@@ -82,40 +77,26 @@ impl Stage {
         Ok(!blind)
     }
 
+    /// Tells whether there is nothing on its way in or out.
+    pub(crate) fn is_idle(&self) -> bool {
+        [self.incoming(), self.displaced()]
+            .into_iter()
+            .all(|folder| list(folder).is_ok_and(|names| names.is_empty()))
+    }
+
     /// Leaves nothing behind at the root, unless something in here is worth keeping.
     pub(crate) fn remove(self, root: &Root) {
-        for folder in [INCOMING, DISPLACED] {
-            if unlinkat(&self.folder, folder, AtFlags::REMOVEDIR).is_err() {
-                return;
-            }
-        }
         let others = list(self.folder()).is_ok_and(|names| {
-            names.iter().any(|name| *name != LOCK.as_bytes() && *name != IGNORE.as_bytes())
+            names.iter().any(|name| ![INCOMING, DISPLACED, IGNORE].map(str::as_bytes).contains(&&**name))
         });
-        if !others {
+        if !others && self.is_idle() {
             // What fails here is swept by the next session.
-            let _left = unlinkat(&self.folder, IGNORE, AtFlags::empty())
-                .and_then(|()| unlinkat(&self.folder, LOCK, AtFlags::empty()))
+            let _left = unlinkat(&self.folder, INCOMING, AtFlags::REMOVEDIR)
+                .and_then(|()| unlinkat(&self.folder, DISPLACED, AtFlags::REMOVEDIR))
+                .and_then(|()| unlinkat(&self.folder, IGNORE, AtFlags::empty()))
                 .and_then(|()| unlinkat(root.fd(), STAGE_DIR, AtFlags::REMOVEDIR));
         }
     }
-}
-
-fn take_lock(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = openat(folder, LOCK, flags, PRIVATE_FILE)?;
-    let busy = || io::Error::new(io::ErrorKind::WouldBlock, "another sync session is using this folder");
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(busy()),
-        // A file system without locks (some NFS): nothing to be had, and no reason not to sync.
-        Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(lock),
-        Err(error) => return Err(error.into()),
-    }
-    // Whoever held it before may have removed it on leaving.
-    let same = stat_at(folder, LOCK)
-        .is_ok_and(|there| stat_of(lock.as_fd()).is_ok_and(|held: Stat| held.identity == there.identity));
-    if same { Ok(lock) } else { Err(busy()) }
 }
 
 /// Makes or opens the folder `name` in `folder`, reachable for nobody but us.

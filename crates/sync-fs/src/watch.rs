@@ -71,15 +71,18 @@ fn run(table: &WatchTable, inbox: &Inbox, stop: &OwnedFd) {
                 batch.everything();
             }
         }
-        if !fds[1].revents().is_empty() {
-            return;
-        }
-        if !fds[0].revents().is_empty() {
+        let is_over = !fds[1].revents().is_empty();
+        if is_over || !fds[0].revents().is_empty() {
             let now = Instant::now();
             let mut reader = Reader::new(&inotify, &mut buffer);
             while let Ok(event) = reader.next() {
                 note(table, &mut batch, &event, now);
             }
+        }
+        if is_over {
+            // What has happened until now is known to somebody.
+            inbox.dirty(batch.take_all());
+            return;
         }
         if let Some(dirty) = batch.take(Instant::now()) {
             inbox.dirty(dirty);
@@ -156,6 +159,16 @@ impl Batch {
     pub(crate) fn due(&self) -> Option<Instant> {
         let first = self.pending.values().map(Pending::due).min()?;
         Some(self.last.map_or(first, |last| first.max(last + self.window)))
+    }
+
+    /// Returns everything, due or not.
+    pub(crate) fn take_all(&mut self) -> Dirty {
+        let everything = std::mem::take(&mut self.everything);
+        let paths = std::mem::take(&mut self.pending);
+        Dirty {
+            paths: paths.into_iter().map(|(path, pending)| (path, pending.content)).collect(),
+            everything,
+        }
     }
 
     /// Returns the batch that is due.

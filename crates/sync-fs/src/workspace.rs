@@ -13,9 +13,11 @@ use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Hash;
 
 use crate::apply::INCOMING_CONFLICT;
+use crate::cache::{Cache, Horizon};
 use crate::disk::{Root, list, stat_of};
 use crate::guard::Guard;
 use crate::hook::Hook;
+use crate::inbox::Dirty;
 use crate::incoming::{Incoming, Ready};
 use crate::known::Known;
 use crate::mounts;
@@ -43,11 +45,15 @@ pub(crate) struct Workspace {
     /// How many entries were moved away, to name the next.
     pub(crate) displacements: u64,
     pub(crate) hook: Hook,
+    cache: Option<Cache>,
+    /// Whether something that is known could not be saved yet.
+    saved_in_part: bool,
 }
 
 /// Where things are put; a root that can't be written to has none.
 pub(crate) struct Store {
-    pub(crate) stage: Stage,
+    /// Beside a folder of our own it stands only while something is under way.
+    pub(crate) stage: Option<Stage>,
     pub(crate) trash: Trash,
     pub(crate) conflicts: Option<Arc<OwnedFd>>,
 }
@@ -64,16 +70,21 @@ impl Workspace {
             create_folders(&path).map_err(doing("create"))?;
         }
         let root = Root::open(&path).map_err(doing("open"))?;
+        let excluded = request.excluded.clone();
         let rules = Rules::new(&request.ignore, request.excluded)
             .map_err(|error| refusal(Errno::INVAL, format!("the ignore rules can't be read: {error}")))?;
         let keep = options.keep.as_deref().map(open_keep).transpose();
         let keep = keep.map_err(|error| failure("open the folder for conflicts and trash", &error))?;
-        let (store, unwritable) = match open_store(&root, keep.as_ref(), options.trash_limit) {
-            Ok(store) => (Some(store), false),
-            Err(error) if is_read_only(&error) => (None, true),
+        match root.lock() {
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(refusal(Errno::BUSY, format!("{}: {error}", path.display())));
             }
+            Err(error) => return Err(doing("lock")(error)),
+        }
+        let (mut store, unwritable) = match open_store(&root, keep.as_ref(), options.trash_limit) {
+            Ok(store) => (Some(store), false),
+            Err(error) if is_read_only(&error) => (None, true),
             Err(error) => return Err(doing("prepare")(error)),
         };
         let token = match (&keep, &store) {
@@ -81,24 +92,33 @@ impl Workspace {
                 let identity = root.identity();
                 epoch(keep.as_fd(), &format!("epoch-{:x}-{:x}", identity.device, identity.inode))
             }
-            (None, Some(store)) => epoch(store.stage.folder(), "epoch"),
-            (None, None) => Ok(derived_epoch(&root)),
+            (None, Some(Store { stage: Some(stage), .. })) => epoch(stage.folder(), "epoch"),
+            (None, _) => Ok(derived_epoch(&root)),
         };
         let info = RootInfo {
             epoch: token.map_err(doing("keep a token for"))?,
             writable: !unwritable,
             case_sensitive: match &store {
-                Some(store) => store.stage.is_case_sensitive().map_err(doing("probe"))?,
-                None => true,
+                Some(Store { stage: Some(stage), .. }) => {
+                    stage.is_case_sensitive().map_err(doing("probe"))?
+                }
+                _ => true,
             },
             mounts: read_mounts(&path).into_iter().filter(|mount| !rules.decide(mount).skip_dir).collect(),
         };
+        if let (Some(_), Some(stage)) =
+            (&keep, store.as_mut().and_then(|store| store.stage.take_if(|stage| stage.is_idle())))
+        {
+            stage.remove(&root);
+        }
+        let cache = keep.map(|keep| Cache::new(keep, &root, &request.ignore, &excluded)).transpose();
+        let cache = cache.map_err(doing("look at"))?;
         let tree = Tree {
             root,
             rules,
             mounts: info.mounts.iter().cloned().collect(),
             known: Known::default(),
-            remembered: Known::default(),
+            remembered: cache.as_ref().map(Cache::load).unwrap_or_default(),
             guard: Guard::new(options.protect),
             watches: None,
             problems: Problems::default(),
@@ -116,8 +136,38 @@ impl Workspace {
             ready: Vec::new(),
             suspects: BTreeMap::new(),
             hook: Hook::default(),
+            cache,
+            saved_in_part: false,
         };
         Ok((workspace, info))
+    }
+
+    /// Removes the staging folder if it need not stand. Returns whether it still stands and is in the way.
+    pub(crate) fn tidy(&mut self) -> bool {
+        if self.options.keep.is_none() || !self.incoming.is_empty() || !self.ready.is_empty() {
+            return false;
+        }
+        let Some(store) = &mut self.store else { return false };
+        if let Some(stage) = store.stage.take_if(|stage| stage.is_idle()) {
+            stage.remove(&self.tree.root);
+        }
+        store.stage.is_some()
+    }
+
+    /// Saves what is known of files for the next session.
+    pub(crate) fn save(&mut self, horizon: Option<&Horizon>, unsettled: &Dirty) {
+        let is_news = self.tree.known.take_changed();
+        if let Some(cache) = &self.cache
+            && (is_news || self.saved_in_part)
+        {
+            // What is not saved is only read again.
+            self.saved_in_part = !cache.save(&self.tree.known, horizon, unsettled).unwrap_or(true);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn load_cache(&self) -> Known {
+        self.cache.as_ref().map(Cache::load).unwrap_or_default()
     }
 
     /// Ends the session. On a laptop the root is left as if we had never been there.
@@ -128,9 +178,7 @@ impl Workspace {
         for ready in self.ready.drain(..) {
             ready.incoming.discard();
         }
-        if let (Some(store), true) = (self.store, self.options.keep.is_some()) {
-            store.stage.remove(&self.tree.root);
-        }
+        self.tidy();
     }
 }
 
@@ -169,7 +217,7 @@ fn open_store(root: &Root, keep: Option<&OwnedFd>, trash_limit: u64) -> io::Resu
             remove(folder.as_fd(), name.as_slice())?;
         }
     }
-    Ok(Store { stage, trash, conflicts })
+    Ok(Store { stage: Some(stage), trash, conflicts })
 }
 
 fn is_read_only(error: &io::Error) -> bool {

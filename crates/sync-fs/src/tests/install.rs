@@ -38,6 +38,10 @@ pub(crate) fn news(lines: &[&str]) -> Vec<New> {
 }
 
 impl Desk {
+    pub(crate) fn install_lines(&mut self, lines: &[&str]) -> Vec<(u32, Outcome)> {
+        self.install(&news(lines))
+    }
+
     fn install(&mut self, news: &[New]) -> Vec<(u32, Outcome)> {
         self.workspace().install_all(next_id(), news)
     }
