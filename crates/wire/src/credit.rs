@@ -186,6 +186,11 @@ impl InFlight {
         self.sent - self.acknowledged < self.bound
     }
 
+    /// Returns whether more is on the way than what the peer would acknowledge together.
+    pub(crate) fn is_path_busy(&self) -> bool {
+        self.sent - self.acknowledged >= MIN_IN_FLIGHT
+    }
+
     /// Notes that the sender has more than there is room for.
     pub(crate) fn held_back(&mut self) {
         if let Some(sample) = &mut self.sample {

@@ -349,9 +349,15 @@ impl Mux {
         }
     }
 
-    /// Returns whether there is data that the path has no room for.
+    /// Returns whether there is data that can't go because of what is still on the path. A peer that does not read is
+    /// no such reason.
     pub fn is_held_back(&self) -> bool {
-        !self.in_flight.has_room() && self.ready.iter().any(|ready| !ready.is_empty())
+        let is_ready = self.ready.iter().any(|ready| !ready.is_empty());
+        if is_ready {
+            !self.in_flight.has_room()
+        } else {
+            self.queued_bytes > 0 && self.in_flight.is_path_busy()
+        }
     }
 
     /// Returns the next frame that is to be sent; data is cut to at most `limit` bytes, and there is none for 0.

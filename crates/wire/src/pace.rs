@@ -15,8 +15,10 @@ const MIN_ROOM: usize = 16 * 1024;
 const MAX_ROOM: usize = 256 * 1024;
 /// What packing is taken to manage before it was measured, in bytes a second.
 const USUAL_SPEED: u64 = 200_000_000;
+/// So often in a row a link must be found slow before anything is packed: something that starts is slow, too.
+const SLOW_TIMES: u32 = 3;
 /// Packing that holds the link up is interrupted after so much time to see what the link carries without.
-const FIRST_TRIAL: Duration = Duration::from_millis(200);
+const FIRST_TRIAL: Duration = Duration::from_millis(100);
 const LAST_TRIAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub(crate) struct Pace {
     speed: u64,
     /// How many bytes of data a hundred bytes of the stream stand for.
     ratio: usize,
+    /// How often in a row the link was found slow while nothing was packed.
+    slow_times: u32,
     /// Packing was the bottleneck for this long.
     unhindered: Duration,
     next_trial: Duration,
@@ -84,6 +88,7 @@ impl Pace {
             link: None,
             speed: USUAL_SPEED,
             ratio: 100,
+            slow_times: 0,
             unhindered: Duration::ZERO,
             next_trial: FIRST_TRIAL,
         }
@@ -171,9 +176,11 @@ impl Pace {
         if self.compression != Compression::Auto {
             return;
         }
+        // Packing has to be clearly faster than the link, as something else needs the processor too.
+        let is_slow = self.mode == Mode::Raw && self.link.is_some_and(|link| link < self.speed / 2);
+        self.slow_times = if is_slow { self.slow_times + 1 } else { 0 };
         self.mode = match (self.mode, self.link) {
-            // Packing has to be clearly faster than the link, as something else needs the processor too.
-            (Mode::Raw, Some(link)) if link < self.speed / 2 => Mode::Packed,
+            (Mode::Raw, _) if self.slow_times >= SLOW_TIMES => Mode::Packed,
             (Mode::Trial { packed }, Some(link)) if link < packed => {
                 self.next_trial = (self.next_trial * 2).min(LAST_TRIAL);
                 Mode::Packed
