@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, fchmod, fstatvfs, mkdirat, renameat, symlinkat};
 use rustix::io::Errno;
@@ -237,42 +237,52 @@ impl Workspace {
     }
 
     fn commit(&mut self, mut incoming: Incoming) -> Outcome {
-        let mode = match &incoming.purpose {
-            Purpose::Apply(transition) => self.mode_for(transition),
-            Purpose::Keep => Mode::RUSR | Mode::WUSR,
-        };
-        let finished = incoming.file().and_then(|file| Ok(fchmod(&*file, mode)?));
-        if let Err(error) = finished {
-            let outcome = failed("write", &incoming.path, &error);
-            incoming.discard();
-            return outcome;
-        }
-        let result = match &incoming.purpose {
-            Purpose::Apply(transition) => self.install_staged(&incoming.name, transition),
-            Purpose::Keep => {
-                let name = kept_name(&incoming.path, incoming.planned().hash);
-                renameat(&incoming.folder, incoming.name.as_str(), &incoming.folder, name)
-                    .map(|()| Outcome::Done)
-                    .map_err(|error| failed("keep", &incoming.path, &error.into()))
-            }
-        };
-        result.unwrap_or_else(|outcome| {
+        self.finish(&mut incoming).unwrap_or_else(|outcome| {
             incoming.discard();
             outcome
         })
     }
 
-    fn install_staged(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {
+    fn finish(&mut self, incoming: &mut Incoming) -> Step<Outcome> {
+        let Purpose::Apply(transition) = &incoming.purpose else {
+            let kept = Mode::RUSR | Mode::WUSR;
+            incoming.set_mode(kept).map_err(|error| failed("write", &incoming.path, &error))?;
+            let name = kept_name(&incoming.path, incoming.planned().hash);
+            return renameat(&incoming.folder, incoming.name.as_str(), &incoming.folder, name)
+                .map(|()| Outcome::Done)
+                .map_err(|error| failed("keep", &incoming.path, &error.into()));
+        };
+        let transition = transition.clone();
+        let path = &transition.path;
+        let parent = self.open_parent(path)?;
+        let mode = self.mode_for(parent.as_fd(), &transition);
+        incoming.set_mode(mode).map_err(|error| failed("write", path, &error))?;
+        self.install_staged(&incoming.name, parent.as_fd(), &transition)
+    }
+
+    fn open_parent(&self, path: &RelPath) -> Step<OwnedFd> {
+        self.tree.root.open_parent(path).map_err(|error| failed("open the folder of", path, &error))
+    }
+
+    fn install_staged(
+        &mut self,
+        name: &str,
+        parent: BorrowedFd<'_>,
+        transition: &Transition,
+    ) -> Step<Outcome> {
         let Transition { path, from, to: Some(to) } = transition else {
             return Ok(Outcome::Done);
         };
-        self.install(name, path, from.as_ref(), to)
+        self.install(name, parent, path, from.as_ref(), to)
     }
 
     fn install_or_tidy(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {
         let result = self.hook.at(Moment::Staged, &transition.path);
         let result = result.map_err(|error| failed("write", &transition.path, &error));
-        let result = result.and_then(|()| self.install_staged(name, transition));
+        let result = result.and_then(|()| {
+            let parent = self.open_parent(&transition.path)?;
+            self.install_staged(name, parent.as_fd(), transition)
+        });
         if result.is_err() {
             // What can't be removed now is swept when the root is opened next.
             let _left = remove(self.stage()?.incoming(), name);
@@ -313,9 +323,8 @@ impl Workspace {
     }
 
     /// Returns the mode of a file that takes the place of what stands there.
-    fn mode_for(&self, transition: &Transition) -> Mode {
-        let path = &transition.path;
-        let old = self.tree.root.open_parent(path).and_then(|parent| stat_at(parent.as_fd(), path.name()));
+    fn mode_for(&self, parent: BorrowedFd<'_>, transition: &Transition) -> Mode {
+        let old = stat_at(parent, transition.path.name());
         let old = old.ok().filter(|stat| stat.kind == Kind::File).map(|stat| stat.mode);
         let executable = matches!(&transition.to, Some(Entry::File(file)) if file.executable);
         file_mode(executable, old, self.umask)

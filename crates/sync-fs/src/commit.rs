@@ -39,17 +39,15 @@ enum Leftovers {
 }
 
 impl Workspace {
-    /// Puts the entry staged as `name` at `path`, where `from` must stand.
+    /// Puts the entry staged as `name` at `path`, in the open folder `parent`, where `from` must stand.
     pub(crate) fn install(
         &mut self,
         name: &str,
+        parent: BorrowedFd<'_>,
         path: &RelPath,
         from: Option<&Entry>,
         to: &Entry,
     ) -> Step<Outcome> {
-        let parent =
-            self.tree.root.open_parent(path).map_err(|error| failed("open the folder of", path, &error))?;
-        let parent = parent.as_fd();
         let actual = self.actual(parent, path)?;
         if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
             self.tree.record(path.clone(), seen.clone());

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use towline_sync_core::delta::DeltaCheck;
 use towline_sync_core::message::{Block, DeltaOp, Outcome, RequestId};
@@ -135,6 +136,11 @@ impl Incoming {
             self.write(&buffer[..count])?;
         }
         Ok(left == 0 && Hash(*self.hasher.finalize().as_bytes()) == self.planned.hash)
+    }
+
+    /// Sets the permission bits of the staged file.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> io::Result<()> {
+        Ok(fchmod(self.file()?, mode)?)
     }
 
     /// Throws away what was staged.

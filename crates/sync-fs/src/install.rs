@@ -90,12 +90,12 @@ impl Workspace {
             }
         }
         let forced = if self.options.durable && files > FEW { self.force_everything() } else { Ok(()) };
-        for index in 0..news.len() {
+        for (index, new) in news.iter().enumerate() {
             if batch.items[index].parent.is_some() {
                 continue;
             }
             if let Err(error) = &forced {
-                batch.fail(index, &failed("write", &news[index].path, error));
+                batch.fail(index, &failed("write", &new.path, error));
             } else if batch.items[index].made.is_ok() {
                 self.place_top(&mut batch, index);
             }
@@ -140,12 +140,11 @@ impl Workspace {
         self.check_path(path, pruned || (verdict.ignored && *entry != Entry::Directory))?;
         let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
         match entry {
-            Entry::Directory => {}
             Entry::Opaque(_) => return Err(not_synced(path)),
             Entry::Symlink { target } if !stays_beneath(path, target) => {
                 return refuse(Errno::PERM, "the symbolic link can lead outside the folder");
             }
-            Entry::Symlink { .. } => {}
+            Entry::Symlink { .. } | Entry::Directory => {}
             Entry::File(file) if file.size > self.options.limits.file_size => {
                 return refuse(Errno::FBIG, &format!("{} bytes are too many", file.size));
             }

@@ -184,7 +184,7 @@ impl<'a> Walker<'a> {
     fn folder(&mut self, job: Job, take: &mut dyn FnMut(Piece) -> io::Result<()>) -> io::Result<()> {
         let Job { path, parent, is_ignored, held } = job;
         self.hold(held, take)?;
-        let Some((fd, seen)) = self.enter(path.as_ref(), parent, is_ignored)? else {
+        let Some((fd, seen)) = self.enter(path.as_ref(), &parent, is_ignored)? else {
             return Ok(());
         };
         if let (Some(path), Some(seen)) = (&path, seen) {
@@ -222,7 +222,7 @@ impl<'a> Walker<'a> {
     fn enter(
         &mut self,
         path: Option<&RelPath>,
-        parent: Arc<OwnedFd>,
+        parent: &OwnedFd,
         is_ignored: bool,
     ) -> io::Result<Option<(OwnedFd, Option<Seen>)>> {
         let taken = now();
@@ -247,7 +247,7 @@ impl<'a> Walker<'a> {
             Err(error) if is_absent(&error) => return Ok(None),
             // Something else took its name: to say nothing of it would say that it is gone.
             Err(error) if is_replaced(&error) => {
-                return self.stands_instead(&parent, path, is_ignored, error).map(|()| None);
+                return self.stands_instead(parent, path, is_ignored, error).map(|()| None);
             }
             Err(_) if is_ignored => return Ok(None),
             Err(_) => {
@@ -298,9 +298,13 @@ impl<'a> Walker<'a> {
         take: &mut dyn FnMut(Piece) -> io::Result<()>,
     ) -> io::Result<()> {
         for (bytes, kind) in names.iter() {
-            let child = std::str::from_utf8(bytes).ok().map(|name| match path {
-                Some(path) => path.join(name),
-                None => RelPath::new(name),
+            let child = std::str::from_utf8(bytes).ok().map(|name| {
+                let folder = path.map_or("", RelPath::as_str);
+                let mut child = String::with_capacity(folder.len() + 1 + name.len());
+                child.push_str(folder);
+                child.push_str(if path.is_some() { "/" } else { "" });
+                child.push_str(name);
+                RelPath::new(child)
             });
             let problem = match child {
                 Some(Ok(child)) => {
