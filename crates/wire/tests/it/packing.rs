@@ -333,3 +333,19 @@ fn what_is_given_out_at_once_is_what_a_slow_link_carries_soon() {
     // 2 MB/s.
     assert!((38_000..42_000).contains(&outbound.room()), "{}", outbound.room());
 }
+
+#[test]
+fn forwards_are_never_packed() {
+    let config = Config { compression: Compression::Always, ..Config::default() };
+    for (priority, is_packed) in
+        [(Priority::Interactive, true), (Priority::Normal, false), (Priority::Bulk, true)]
+    {
+        let mut pair = Pair::connected(&config);
+        let channel = pair.client.mux.open(b"", priority).unwrap();
+        pair.client.mux.write(channel, &sample(1, 50_000)).unwrap();
+        pair.settle();
+        assert_eq!(pair.agent.seen(channel).bytes, sample(1, 50_000));
+        let (sent, unpacked) = pair.client.mux.outbound.sent();
+        assert_eq!(sent < unpacked, is_packed, "{priority:?}: {sent} of {unpacked}");
+    }
+}
