@@ -27,13 +27,21 @@ use crate::workspace::Workspace;
 /// The most folders held open at once.
 const MAX_OPEN: usize = 64;
 
+/// The most batches that are forced to the disk together.
+pub(crate) const MAX_STAGED: usize = 16;
+/// About the most that the words about failures take in an answer, in bytes.
+const MAX_WORDS: usize = 256 * 1024;
+
+/// What was not made of a batch: its place there, and why.
+pub(crate) type Failures = Vec<(u32, Outcome)>;
+
 /// One batch on its way into the tree.
-struct Batch<'a> {
+pub(crate) struct Batch {
     id: RequestId,
-    news: &'a [New],
+    news: Arc<[New]>,
     items: Vec<Item>,
     /// The folders that this batch makes.
-    made: HashMap<&'a RelPath, usize>,
+    made: HashMap<RelPath, usize>,
     /// Some of the folders it is making, open.
     staged: HashMap<usize, Arc<OwnedFd>>,
     parents: Parents,
@@ -57,20 +65,46 @@ struct Parents {
 }
 
 impl Workspace {
-    /// Makes new entries, folders before what is in them; returns which were not made, and why.
-    pub(crate) fn install_all(&mut self, id: RequestId, news: &[New]) -> Vec<(u32, Outcome)> {
-        let results = match self.check_batch(news) {
-            Ok(()) => self.install_batch(id, news),
-            Err(outcome) => vec![Err(outcome); news.len()],
-        };
-        (0..).zip(results).filter_map(|(index, made)| Some((index, made.err()?))).collect()
+    /// Makes new entries, folders before what is in them. The answer comes now, or with the next
+    /// [`flush_installs`](Self::flush_installs).
+    pub(crate) fn install_all(&mut self, id: RequestId, news: Vec<New>) -> Option<Failures> {
+        if let Err(outcome) = self.check_batch(&news) {
+            return Some(failures(news.iter().map(|_| Some(outcome.clone()))));
+        }
+        let mut batch = self.stage_batch(id, news.into());
+        if self.options.durable {
+            batch.staged.clear();
+            self.staged.push(batch);
+            return None;
+        }
+        Some(self.place_batch(batch, &Ok(())))
     }
 
-    fn install_batch(&mut self, id: RequestId, news: &[New]) -> Vec<Step<Seen>> {
+    /// Forces what is staged to the disk and puts it in its place.
+    pub(crate) fn flush_installs(&mut self) -> Vec<(RequestId, Failures)> {
+        let staged = std::mem::take(&mut self.staged);
+        let each = staged.iter().all(|batch| batch.force_each);
+        let forced = if each { Ok(()) } else { self.force_everything() };
+        staged.into_iter().map(|batch| (batch.id, self.place_batch(batch, &forced))).collect()
+    }
+
+    /// Throws away what is staged.
+    pub(crate) fn discard_installs(&mut self) {
+        for batch in std::mem::take(&mut self.staged) {
+            for index in 0..batch.items.len() {
+                if let (None, Ok(stage)) = (batch.items[index].parent, self.stage()) {
+                    // What can't be removed now is swept when the root is opened next.
+                    let _left = remove_tree(stage.incoming(), &batch.name(index));
+                }
+            }
+        }
+    }
+
+    fn stage_batch(&mut self, id: RequestId, news: Arc<[New]>) -> Batch {
         let files = news.iter().filter(|new| matches!(new.entry, Entry::File(_))).count();
         let mut batch = Batch {
             id,
-            news,
+            news: Arc::clone(&news),
             items: Vec::with_capacity(news.len()),
             made: HashMap::new(),
             staged: HashMap::new(),
@@ -86,18 +120,23 @@ impl Workspace {
                 batch.items[parent].children.push(index);
             }
             if new.entry == Entry::Directory {
-                batch.made.entry(&new.path).or_insert(index);
+                batch.made.entry(new.path.clone()).or_insert(index);
             }
         }
-        let forced = if self.options.durable && files > FEW { self.force_everything() } else { Ok(()) };
+        batch
+    }
+
+    fn place_batch(&mut self, mut batch: Batch, forced: &io::Result<()>) -> Failures {
+        let news = Arc::clone(&batch.news);
         for (index, new) in news.iter().enumerate() {
             if batch.items[index].parent.is_some() {
                 continue;
             }
-            if let Err(error) = &forced {
-                batch.fail(index, &failed("write", &new.path, error));
-            } else if batch.items[index].made.is_ok() {
-                self.place_top(&mut batch, index);
+            if batch.items[index].made.is_ok() {
+                match forced {
+                    Ok(()) => self.place_top(&mut batch, index),
+                    Err(error) => batch.fail(index, &failed("write", &new.path, error)),
+                }
             }
             if batch.items[index].made.is_err()
                 && let Ok(stage) = self.stage()
@@ -106,12 +145,12 @@ impl Workspace {
                 let _left = remove_tree(stage.incoming(), &batch.name(index));
             }
         }
-        for (item, new) in batch.items.iter().zip(news) {
+        for (item, new) in batch.items.iter().zip(news.iter()) {
             if let Ok(seen) = &item.made {
                 self.tree.record(new.path.clone(), seen.clone());
             }
         }
-        batch.items.into_iter().map(|item| item.made).collect()
+        failures(batch.items.into_iter().map(|item| item.made.err()))
     }
 
     /// Forces everything that was written to the disk.
@@ -161,8 +200,9 @@ impl Workspace {
     }
 
     /// Makes an entry in the staging folder.
-    fn stage_one(&mut self, batch: &mut Batch<'_>, index: usize) -> Step<Seen> {
-        let new = &batch.news[index];
+    fn stage_one(&mut self, batch: &mut Batch, index: usize) -> Step<Seen> {
+        let news = Arc::clone(&batch.news);
+        let new = &news[index];
         let path = &new.path;
         if let Some(parent) = batch.items[index].parent
             && batch.items[parent].made.is_err()
@@ -204,8 +244,9 @@ impl Workspace {
         Ok(Seen::new(new.entry.clone(), stat, taken))
     }
 
-    fn place_top(&mut self, batch: &mut Batch<'_>, index: usize) {
-        let path = &batch.news[index].path;
+    fn place_top(&mut self, batch: &mut Batch, index: usize) {
+        let news = Arc::clone(&batch.news);
+        let path = &news[index].path;
         let parent = batch.parents.open(self, path);
         let incoming = self.stage().map(Stage::share_incoming);
         match parent.and_then(|parent| Ok((parent, incoming?))) {
@@ -220,13 +261,14 @@ impl Workspace {
     /// Moves a staged entry, with all that is in it, to its place in the open folder `parent`.
     fn place(
         &mut self,
-        batch: &mut Batch<'_>,
+        batch: &mut Batch,
         index: usize,
         parent: &Arc<OwnedFd>,
         staged: BorrowedFd<'_>,
         name: &str,
     ) {
-        let new = &batch.news[index];
+        let news = Arc::clone(&batch.news);
+        let new = &news[index];
         let (path, parent) = (&new.path, parent.as_fd());
         let is_folder = new.entry == Entry::Directory;
         let stands = is_folder && stat_at(parent, path.name()).is_ok();
@@ -272,13 +314,14 @@ impl Workspace {
     /// Something stands in the place of a staged entry: the same, a folder that takes in what is staged, or another.
     fn meet(
         &mut self,
-        batch: &mut Batch<'_>,
+        batch: &mut Batch,
         index: usize,
         parent: BorrowedFd<'_>,
         staged: BorrowedFd<'_>,
         name: &str,
     ) {
-        let new = &batch.news[index];
+        let news = Arc::clone(&batch.news);
+        let new = &news[index];
         let path = &new.path;
         let seen = match self.actual(parent, path) {
             Ok(Some(seen)) if seen.entry == new.entry => seen,
@@ -299,7 +342,7 @@ impl Workspace {
                 {
                     match (&standing, &ours) {
                         (Ok(standing), Ok(ours)) => {
-                            let name = batch.news[child].path.name();
+                            let name = news[child].path.name();
                             self.place(batch, child, standing, ours.as_fd(), name);
                         }
                         (Err(outcome), _) | (_, Err(outcome)) => batch.fail(child, outcome),
@@ -312,7 +355,7 @@ impl Workspace {
         let _left = remove_tree(staged, name);
     }
 
-    fn watch_all(&self, batch: &mut Batch<'_>, index: usize, incoming: &Arc<OwnedFd>) -> io::Result<()> {
+    fn watch_all(&self, batch: &mut Batch, index: usize, incoming: &Arc<OwnedFd>) -> io::Result<()> {
         if self.tree.watches.is_none() {
             return Ok(());
         }
@@ -329,7 +372,7 @@ impl Workspace {
     }
 }
 
-impl Batch<'_> {
+impl Batch {
     /// Returns the name of an outermost entry in the staging folder.
     fn name(&self, index: usize) -> String {
         format!("{:x}-{index:x}", self.id)
@@ -463,6 +506,22 @@ fn allowed(workspace: &Workspace, folder: &RelPath, path: &RelPath) -> Step<()> 
             Err(Outcome::Failed(refusal(Errno::PERM, message)))
         }
     }
+}
+
+/// Numbers the failures among what became of the entries. Words that would not fit an answer are left out: to send
+/// such an entry by itself shows what is wrong with it.
+fn failures(outcomes: impl Iterator<Item = Option<Outcome>>) -> Failures {
+    let mut bytes = 0;
+    let mut brief = |outcome| {
+        bytes += match &outcome {
+            Outcome::Failed(failure) => failure.message.len(),
+            Outcome::Stale { actual: Some(Entry::Symlink { target }) } => target.len(),
+            _ => 0,
+        };
+        if bytes > MAX_WORDS { Outcome::NeedContent } else { outcome }
+    };
+    let failed = (0..).zip(outcomes).filter_map(|(index, outcome)| Some((index, outcome?)));
+    failed.map(|(index, outcome)| (index, brief(outcome))).collect()
 }
 
 /// Says of an entry that the folder it lies in could not be made.

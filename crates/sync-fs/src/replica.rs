@@ -14,6 +14,7 @@ use towline_sync_core::snapshot::Change;
 use crate::apply::{Answers, MAX_READY};
 use crate::cache::Horizon;
 use crate::inbox::{Dirty, Inbox, Work};
+use crate::install::MAX_STAGED;
 use crate::options::ReplicaOptions;
 use crate::reading::{Next, Reading, not_open, read_failed, signed};
 use crate::report::{Batch, Report, entry_bytes};
@@ -162,11 +163,14 @@ impl Worker {
             &request,
             Request::Data { .. }
                 | Request::Keep { .. }
+                | Request::Install { .. }
                 | Request::Cancel { .. }
                 | Request::Apply { content: Content::Incoming | Content::Copy { .. }, .. }
         );
-        if !batched || self.session.as_ref().is_some_and(|session| session.workspace.ready.len() >= MAX_READY)
-        {
+        let is_full = |session: &Session| {
+            session.workspace.ready.len() >= MAX_READY || session.workspace.staged.len() >= MAX_STAGED
+        };
+        if !batched || self.session.as_ref().is_some_and(is_full) {
             self.flush();
         }
         match (request, &mut self.session) {
@@ -215,8 +219,9 @@ impl Worker {
                 self.reply(Reply::Fetched { id, files });
             }
             (Request::Install { id, entries }, Some(session)) => {
-                let failed = session.workspace.install_all(id, &entries);
-                self.reply(Reply::Installed { id, failed });
+                if let Some(failed) = session.workspace.install_all(id, entries) {
+                    self.reply(Reply::Installed { id, failed });
+                }
             }
             (Request::Install { id, entries }, None) => {
                 let refused = Outcome::Failed(refusal(Errno::BADF, "no folder is open"));
@@ -403,12 +408,14 @@ impl Worker {
     }
 
     fn flush(&mut self) {
-        if let Some(session) = &mut self.session
-            && !session.workspace.ready.is_empty()
-        {
-            let answers = session.workspace.flush();
-            self.answer(answers);
+        let Some(session) = &mut self.session else { return };
+        // A file may go into a folder that was asked for before it.
+        let installed = session.workspace.flush_installs();
+        let answers = session.workspace.flush();
+        for (id, failed) in installed {
+            self.reply(Reply::Installed { id, failed });
         }
+        self.answer(answers);
     }
 
     /// Tells what has come up beside the answers.
@@ -450,7 +457,8 @@ impl Worker {
 
 impl Session {
     fn is_busy(&self) -> bool {
-        !self.readings.is_empty() || !self.workspace.ready.is_empty()
+        let Workspace { ready, staged, .. } = &self.workspace;
+        !(self.readings.is_empty() && ready.is_empty() && staged.is_empty())
     }
 
     /// Returns when something is to be done even if nothing happens.

@@ -19,6 +19,7 @@ use crate::guard::Guard;
 use crate::hook::Hook;
 use crate::inbox::Dirty;
 use crate::incoming::{Incoming, Ready};
+use crate::install::Batch;
 use crate::known::Known;
 use crate::mounts;
 use crate::options::ReplicaOptions;
@@ -38,6 +39,8 @@ pub(crate) struct Workspace {
     pub(crate) incoming: HashMap<RequestId, Incoming>,
     /// Staged and verified, to be put in their places together.
     pub(crate) ready: Vec<Ready>,
+    /// New entries to be put in their places together.
+    pub(crate) staged: Vec<Batch>,
     /// Paths where an apply found something that was not known.
     pub(crate) suspects: BTreeMap<RelPath, bool>,
     pub(crate) case_sensitive: bool,
@@ -134,6 +137,7 @@ impl Workspace {
             store,
             incoming: HashMap::new(),
             ready: Vec::new(),
+            staged: Vec::new(),
             suspects: BTreeMap::new(),
             hook: Hook::default(),
             cache,
@@ -144,7 +148,11 @@ impl Workspace {
 
     /// Removes the staging folder if it need not stand. Returns whether it still stands and is in the way.
     pub(crate) fn tidy(&mut self) -> bool {
-        if self.options.keep.is_none() || !self.incoming.is_empty() || !self.ready.is_empty() {
+        if self.options.keep.is_none()
+            || !self.incoming.is_empty()
+            || !self.ready.is_empty()
+            || !self.staged.is_empty()
+        {
             return false;
         }
         let Some(store) = &mut self.store else { return false };
@@ -178,6 +186,7 @@ impl Workspace {
         for ready in self.ready.drain(..) {
             ready.incoming.discard();
         }
+        self.discard_installs();
         self.tidy();
     }
 }

@@ -81,7 +81,8 @@ impl Engine {
                 fetching.push(*member);
             }
         }
-        let waits = self.batches.by_id.values().any(|before| before.side == side && before.fetching.is_some());
+        let waits =
+            self.batches.by_id.values().any(|before| before.side == side && before.fetching.is_some());
         self.batches.by_id.insert(id, Batch { side, members, fetching: Some(fetching) });
         if !files.is_empty() {
             self.outboxes[side.other() as usize].push(Request::Fetch { id, files });

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rustix::io::Errno;
-use towline_sync_core::message::{MAX_BATCH_BYTES, New, Outcome, Reply, Request};
+use towline_sync_core::codec::Encoder;
+use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, New, Outcome, Reply, Request};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, File, Hash, Opaque};
 
@@ -43,7 +44,15 @@ impl Desk {
     }
 
     fn install(&mut self, news: &[New]) -> Vec<(u32, Outcome)> {
-        self.workspace().install_all(next_id(), news)
+        let id = next_id();
+        if let Some(failed) = self.workspace().install_all(id, news.to_vec()) {
+            return failed;
+        }
+        let mut installed = self.workspace().flush_installs();
+        assert_eq!(installed.len(), 1);
+        let (answered, failed) = installed.remove(0);
+        assert_eq!(answered, id);
+        failed
     }
 }
 
@@ -120,6 +129,44 @@ fn one_failure_fails_what_lies_below() {
         &[(0, homeless("a/b")), (2, stale(Entry::Directory)), (4, stale(Entry::Opaque(Opaque::Name)))],
         &["a/", "a/c 1"],
     );
+}
+
+#[test]
+fn many_batches_are_forced_to_the_disk_together() {
+    let root_lines = &["old/"];
+    let mut desk = Desk::new(root_lines).with(|desk| desk.options.durable = true);
+    let first = next_id();
+    assert_eq!(desk.workspace().install_all(first, news(&["a/", "a/x 1"])), None);
+    let second = next_id();
+    assert_eq!(
+        desk.workspace().install_all(second, news(&["a/b/", "a/b/y 2", "old/z 3", "old/w -> /x"])),
+        None
+    );
+    assert_eq!(lines(desk.path()), ["old/"], "not before it is on the disk");
+    let installed = desk.workspace().flush_installs();
+    assert_eq!(
+        installed.iter().map(|(id, failed)| (*id, failed.len())).collect::<Vec<_>>(),
+        [(first, 0), (second, 1)]
+    );
+    assert_eq!(lines(desk.path()), ["a/", "a/b/", "a/b/y 2", "a/x 1", "old/", "old/z 3"]);
+    desk.assert_swept();
+    assert_eq!(desk.workspace().install_all(next_id(), news(&["c/", "c/x 1"])), None);
+    desk.workspace().discard_installs();
+    desk.assert_swept();
+    assert_eq!(desk.workspace().flush_installs(), []);
+}
+
+#[test]
+fn an_answer_fits_a_message() {
+    let mut desk = Desk::new(&[]);
+    let folder = "d".repeat(200);
+    let news: Vec<New> =
+        (0..4000).flat_map(|number| news(&[&format!("{folder}/{folder}/{folder}/{number} 1")])).collect();
+    let failed = desk.install(&news);
+    assert_eq!(failed.len(), 4000);
+    let reply = Reply::Installed { id: 1, failed };
+    let bytes = Encoder::new().encode(&[reply]).len();
+    assert!(bytes < MAX_MESSAGE_BYTES);
 }
 
 #[test]
