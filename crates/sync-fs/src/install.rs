@@ -71,7 +71,7 @@ impl Workspace {
         if let Err(outcome) = self.check_batch(&news) {
             return Some(failures(news.iter().map(|_| Some(outcome.clone()))));
         }
-        let mut batch = self.stage_batch(id, news.into());
+        let mut batch = self.stage_batch(id, news);
         if self.options.durable {
             batch.staged.clear();
             self.staged.push(batch);
@@ -100,7 +100,8 @@ impl Workspace {
         }
     }
 
-    fn stage_batch(&mut self, id: RequestId, news: Arc<[New]>) -> Batch {
+    fn stage_batch(&mut self, id: RequestId, news: Vec<New>) -> Batch {
+        let news: Arc<[New]> = news.into();
         let files = news.iter().filter(|new| matches!(new.entry, Entry::File(_))).count();
         let mut batch = Batch {
             id,

@@ -13,7 +13,7 @@ use crate::error::SyncError;
 use crate::peer::Peer;
 
 /// How long the agent may take to introduce itself: who reaches it may have to log in first.
-const HANDSHAKE: Duration = Duration::from_secs(60);
+const HANDSHAKE: Duration = Duration::from_mins(1);
 /// How long the agent may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(10);
 

@@ -155,9 +155,8 @@ impl Engine {
         let id = request & !1;
         let known = self.flights.get(id).filter(|flight| match flight.stage {
             Stage::Signing => request == id && flight.side == side,
-            Stage::Fetching => false,
             Stage::Reading => request == read_id(id) && flight.reader() == side,
-            Stage::Finishing => false,
+            Stage::Fetching | Stage::Finishing => false,
         });
         if known.is_none() {
             return self.unless_cancelled(side, request);
