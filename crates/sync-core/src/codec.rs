@@ -1,7 +1,7 @@
-//! Messages on the stream: batched into frames, compressed where it pays.
+//! Messages on the stream, batched into frames. To pack them is the business of whoever carries the stream.
 //!
-//! A frame is a length (4 bytes, little endian, of what follows), a kind (1 byte: 0 raw, 1 lz4) and the body: messages
-//! in postcard, one after the other. An lz4 body begins with its length when unpacked (4 bytes, little endian).
+//! A frame is the length of its body (1 to 3 bytes, 7 bits in each, the lowest first; all but the last have their high
+//! bit set) and the body: messages in postcard, one after the other.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,16 +10,10 @@ use crate::message::MAX_MESSAGE_BYTES;
 
 /// Messages are gathered until a frame has this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
-/// The longest body of a frame, packed or not: a full batch and one longest message.
+/// The longest body of a frame: a full batch and one longest message.
 pub const MAX_FRAME_BYTES: usize = BATCH_BYTES + MAX_MESSAGE_BYTES;
-/// Below this, packing is not worth its time.
-const MIN_PACK_BYTES: usize = 256;
-/// A byte of lz4 can't stand for more than 255 bytes: a body that claims more is a lie.
-const MAX_RATIO: usize = 255;
-
-const RAW: u8 = 0;
-const LZ4: u8 = 1;
-const HEAD_BYTES: usize = 5;
+/// The most bytes that a frame's length takes.
+const MAX_HEAD_BYTES: usize = 3;
 
 /// Why a stream can't be understood. It ends there: nothing after can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +28,9 @@ pub enum CodecError {
         /// The longest allowed, in bytes.
         limit: usize,
     },
-    /// The kind of a frame is unknown.
-    #[error("frame of unknown kind {0}")]
-    Kind(u8),
-    /// A body could not be unpacked.
-    #[error("frame can't be unpacked")]
-    Packed,
+    /// A frame's length is not written as short as it can be, or is 0.
+    #[error("frame has no sound length")]
+    Length,
     /// A body is not a row of messages.
     #[error("message can't be decoded")]
     Message,
@@ -77,15 +68,13 @@ impl Encoder {
     }
 
     fn frame(&mut self, frames: &mut Vec<u8>) {
-        let start = frames.len();
-        frames.extend_from_slice(&[0; HEAD_BYTES]);
-        let packed = (self.body.len() >= MIN_PACK_BYTES)
-            .then(|| lz4_flex::block::compress_prepend_size(&self.body))
-            .filter(|packed| packed.len() < self.body.len() / 8 * 7);
-        frames[start + 4] = if packed.is_some() { LZ4 } else { RAW };
-        frames.extend_from_slice(packed.as_ref().unwrap_or(&self.body));
-        let length = u32::try_from(frames.len() - start - 4).unwrap_or(u32::MAX);
-        frames[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        let mut length = self.body.len();
+        while length >= 0x80 {
+            frames.push(length.to_le_bytes()[0] | 0x80);
+            length >>= 7;
+        }
+        frames.push(length.to_le_bytes()[0]);
+        frames.extend_from_slice(&self.body);
         self.body.clear();
     }
 }
@@ -96,9 +85,8 @@ pub struct Decoder {
     received: Vec<u8>,
     /// How much of `received` is done with.
     consumed: usize,
-    /// The frame being read.
-    body: Vec<u8>,
-    at: usize,
+    /// Where the body ends of the frame that is being read.
+    end: usize,
 }
 
 impl Decoder {
@@ -112,6 +100,7 @@ impl Decoder {
     pub fn push(&mut self, bytes: &[u8]) {
         if self.consumed > 0 {
             self.received.drain(..self.consumed);
+            self.end -= self.consumed.min(self.end);
             self.consumed = 0;
         }
         self.received.extend_from_slice(bytes);
@@ -120,12 +109,10 @@ impl Decoder {
     #[expect(clippy::should_implement_trait, reason = "what comes is of the caller's type and can fail")]
     /// Returns the next message, or `None` until more bytes come. An error ends the stream.
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CodecError> {
-        while self.at == self.body.len() {
-            if !self.next_frame()? {
-                return Ok(None);
-            }
+        if self.consumed >= self.end && !self.next_frame()? {
+            return Ok(None);
         }
-        let rest = &self.body[self.at..];
+        let rest = &self.received[self.consumed..self.end];
         let (message, left) = postcard::take_from_bytes(rest).map_err(|_| CodecError::Message)?;
         let bytes = rest.len() - left.len();
         // A message of no bytes would come for ever.
@@ -133,35 +120,35 @@ impl Decoder {
             return Err(CodecError::Message);
         }
         limit("message", bytes, MAX_MESSAGE_BYTES)?;
-        self.at += bytes;
+        self.consumed += bytes;
         Ok(Some(message))
     }
 
-    /// Unpacks the next frame, if all of it is there.
+    /// Goes on to the next frame, if all of it is there.
     fn next_frame(&mut self) -> Result<bool, CodecError> {
         let rest = &self.received[self.consumed..];
-        let Some((head, rest)) = rest.split_at_checked(HEAD_BYTES) else { return Ok(false) };
-        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        limit("frame", length, MAX_FRAME_BYTES)?;
-        let kind = head[4];
-        if kind > LZ4 {
-            return Err(CodecError::Kind(kind));
-        }
-        let length = length.checked_sub(1).ok_or(CodecError::Message)?;
-        let Some(body) = rest.get(..length) else { return Ok(false) };
-        self.at = 0;
-        if kind == RAW {
-            self.body.clear();
-            self.body.extend_from_slice(body);
-        } else {
-            let (size, packed) = lz4_flex::block::uncompressed_size(body).map_err(|_| CodecError::Packed)?;
-            limit("frame", size, MAX_FRAME_BYTES.min(packed.len() * MAX_RATIO))?;
-            self.body = lz4_flex::block::decompress(packed, size).map_err(|_| CodecError::Packed)?;
-            if self.body.len() != size {
-                return Err(CodecError::Packed);
+        let (mut length, mut head) = (0, 0);
+        loop {
+            let Some(byte) = rest.get(head) else { return Ok(false) };
+            length |= usize::from(byte & 0x7f) << (7 * head);
+            head += 1;
+            if byte & 0x80 == 0 {
+                // One length is written in one way only.
+                if *byte == 0 {
+                    return Err(CodecError::Length);
+                }
+                break;
+            }
+            if head == MAX_HEAD_BYTES {
+                return Err(CodecError::Length);
             }
         }
-        self.consumed += HEAD_BYTES + length;
+        limit("frame", length, MAX_FRAME_BYTES)?;
+        if rest.len() - head < length {
+            return Ok(false);
+        }
+        self.consumed += head;
+        self.end = self.consumed + length;
         Ok(true)
     }
 }
@@ -207,10 +194,10 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(bytes: Vec<u8>, kind in 0u8..3) {
+        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 1..127)) {
             let _ = decode_all(&bytes, 7);
-            let length = u32::try_from(bytes.len() + 1).unwrap().to_le_bytes();
-            let _ = decode_all(&[&length, &[kind][..], &bytes].concat(), 1000);
+            let length = u8::try_from(bytes.len()).unwrap();
+            let _ = decode_all(&[&[length][..], &bytes].concat(), 1000);
         }
 
         #[test]
@@ -223,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_packed_and_batches_are_split() {
+    fn batches_are_split() {
         let messages: Vec<_> = (0..20).map(|id| data(id, vec![0; 100_000])).collect();
         let bytes = Encoder::new().encode(&messages);
-        assert!(bytes.len() < 20_000, "{}", bytes.len());
+        assert!(bytes.len() < 20 * 100_010, "{}", bytes.len());
         assert_eq!(decode_all(&bytes, 999).unwrap(), messages);
         assert_eq!(Encoder::new().encode::<Reply>(&[]), []);
     }
@@ -238,21 +225,24 @@ mod tests {
 
     #[test]
     fn limits_come_before_memory() {
-        let too_long = |bytes, limit| CodecError::TooLong { what: "frame", bytes, limit };
-        check(&[255, 255, 255, 255, 0], &too_long(u32::MAX as usize, MAX_FRAME_BYTES));
-        check(&[0, 0, 0, 0, 0], &CodecError::Message);
-        check(&[1, 0, 0, 0, 9], &CodecError::Kind(9));
-        // 4 GiB out of one byte.
-        check(&[6, 0, 0, 0, 1, 255, 255, 255, 255, 0], &too_long(u32::MAX as usize, 255));
-        check(&[6, 0, 0, 0, 1, 255, 0, 0, 0, 0], &CodecError::Packed);
-        check(&[2, 0, 0, 0, 0, 255], &CodecError::Message);
+        let bytes = MAX_FRAME_BYTES + 1;
+        let too_long = CodecError::TooLong { what: "frame", bytes, limit: MAX_FRAME_BYTES };
+        let [low, middle, high] = [bytes, bytes >> 7, bytes >> 14].map(|bits| bits.to_le_bytes()[0] & 0x7f);
+        check(&[low | 0x80, middle | 0x80, high], &too_long);
+        check(&[255, 255, 255, 255, 0], &CodecError::Length);
+        check(&[0, 0], &CodecError::Length);
+        check(&[0x81, 0, 0], &CodecError::Length);
+        check(&[1, 255], &CodecError::Message);
     }
 
     #[test]
     fn golden_bytes() {
         assert_eq!(
             Encoder::new().encode(&[Request::Scan { eager: false }, Request::Cancel { id: 300 }]),
-            [6, 0, 0, 0, 0, 1, 0, 9, 0xac, 2]
+            [5, 1, 0, 9, 0xac, 2]
         );
+        let long = Encoder::new().encode(&[data(0, vec![7; 300])]);
+        // The length of the frame, and the message: its kind, its id, its one step (a literal of 300 bytes).
+        assert_eq!(long[..9], [0xb3, 2, 3, 0, 1, 0, 0xac, 2, 7]);
     }
 }
