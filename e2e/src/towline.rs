@@ -207,16 +207,25 @@ impl Running {
             .await
     }
 
-    /// Takes events up to a file's arrival on a side.
+    /// Takes events up to a file's arrival on a side, or its deletion there.
     pub async fn until_synced(&mut self, to: &str, path: &str, deleted: bool) {
-        let what = format!("{path} synced to {to}, deleted: {deleted}");
-        self.until(&what, |event| {
-            event["kind"] == "synced"
-                && event["to"] == to
-                && event["path"] == path
-                && event["deleted"] == deleted
-        })
-        .await;
+        self.until_all_synced(to, &[(path, deleted)]).await;
+    }
+
+    /// The same for several files, in whatever order they come.
+    pub async fn until_all_synced(&mut self, to: &str, files: &[(&str, bool)]) {
+        let mut missing = files.to_vec();
+        while !missing.is_empty() {
+            let what = format!("synced to {to} (path, deleted): {missing:?}");
+            let is_wanted = |event: &Value, (path, deleted): &(&str, bool)| {
+                event["kind"] == "synced"
+                    && event["to"] == to
+                    && event["path"] == *path
+                    && event["deleted"] == *deleted
+            };
+            let event = self.until(&what, |event| missing.iter().any(|file| is_wanted(event, file))).await;
+            missing.retain(|file| !is_wanted(&event, file));
+        }
     }
 
     /// Fails with everything that was told.

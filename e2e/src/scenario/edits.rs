@@ -36,8 +36,7 @@ pub async fn on_both_sides(towline: &Towline, project: &Project, up: &mut Runnin
     project.rename("src/lib/one.txt", "src/lib/first.txt");
     up.until_synced("remote", "src/lib/first.txt", false).await;
     project.rename("src", "source");
-    up.until_synced("remote", "source/lib/first.txt", false).await;
-    up.until_synced("remote", "src", true).await;
+    up.until_all_synced("remote", &[("source/lib/first.txt", false), ("src", true)]).await;
     in_container(towline, "find . -name '*.txt'; ls -d src 2>/dev/null", "./source/lib/first.txt\n").await;
 
     // From the container.
