@@ -9,10 +9,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use towline_sync_core::base::{Base, BaseDelta};
-use towline_sync_core::record;
+use towline_sync_core::record::{self, RecordError};
 
 use crate::error::SyncError;
 
+const BASE: &str = "base";
+const JOURNAL: &str = "journal";
+const LOCK: &str = "lock";
 /// Journal bytes after which a new snapshot is written.
 const COMPACT_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -22,6 +25,8 @@ pub(crate) struct BaseStore {
     folder: PathBuf,
     journal: File,
     journal_bytes: u64,
+    /// Why the base begins anew though there was one.
+    put_aside: Option<String>,
     _lock: File,
 }
 
@@ -37,21 +42,31 @@ impl BaseStore {
             .mode(0o700)
             .create(folder)
             .map_err(local("creating", folder))?;
-        let lock_path = folder.join("lock");
+        let lock_path = folder.join(LOCK);
         let mut lock = private(&lock_path).map_err(local("opening", &lock_path))?;
         if lock.try_lock().is_err() {
-            let pid =
-                fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
-            return Err(SyncError::Busy { path: synced.to_owned(), pid });
+            return Err(SyncError::Busy { path: synced.to_owned(), pid: written_pid(&lock_path) });
         }
         lock.set_len(0)
             .and_then(|()| write!(lock, "{}", std::process::id()))
             .map_err(local("writing", &lock_path))?;
 
-        let base = load(folder).map_err(local("reading the sync base in", folder))?;
+        let (base, put_aside) = match read(folder).map_err(local("reading the sync base in", folder))? {
+            Ok(base) => (base, None),
+            Err(error) => {
+                put_aside(folder).map_err(local("putting aside the sync base in", folder))?;
+                (Base::default(), Some(error.to_string()))
+            }
+        };
         let (journal, journal_bytes) =
             begin(folder, &base).map_err(local("writing the sync base in", folder))?;
-        Ok((Self { folder: folder.to_owned(), journal, journal_bytes, _lock: lock }, base))
+        let folder = folder.to_owned();
+        Ok((Self { folder, journal, journal_bytes, put_aside, _lock: lock }, base))
+    }
+
+    /// Returns why the base begins anew though there was one, if it does.
+    pub(crate) fn put_aside(&self) -> Option<&str> {
+        self.put_aside.as_deref()
     }
 
     /// Adds what both sides now agree on; `base` is what comes of it.
@@ -78,27 +93,45 @@ fn begin(folder: &Path, base: &Base) -> io::Result<(File, u64)> {
     file.set_len(0)?;
     file.write_all(&record::encode_base(base))?;
     file.sync_data()?;
-    fs::rename(&new, folder.join("base"))?;
-    let journal = private(&folder.join("journal"))?;
+    fs::rename(&new, folder.join(BASE))?;
+    let journal = private(&folder.join(JOURNAL))?;
     journal.set_len(0)?;
     Ok((journal, 0))
 }
 
-fn load(folder: &Path) -> io::Result<Base> {
+/// Reads a base; the inner error says that it is there and can't be understood. Without the lock it may be older than
+/// the truth.
+pub(crate) fn read(folder: &Path) -> io::Result<Result<Base, RecordError>> {
     let read = |name| match fs::read(folder.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other,
     };
-    let snapshot = read("base")?;
-    let journal = read("journal")?;
-    match record::decode(&snapshot, &journal) {
-        Ok(base) => Ok(base),
-        Err(error) => {
-            tracing::warn!(%error, folder = %folder.display(), "the sync base can't be read and begins anew");
-            fs::rename(folder.join("base"), folder.join("base.unreadable"))?;
-            Ok(Base::default())
+    let snapshot = read(BASE)?;
+    Ok(record::decode(&snapshot, &read(JOURNAL)?))
+}
+
+/// Returns the process that has the pair, if one does. It is not asked by trying the lock: who begins in that moment
+/// would find it taken.
+pub(crate) fn holder(folder: &Path) -> Option<u32> {
+    let lock = fs::canonicalize(folder.join(LOCK)).ok()?;
+    let pid = written_pid(&lock);
+    let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    open.any(|fd| fs::read_link(fd.path()).is_ok_and(|file| file == lock)).then_some(pid)
+}
+
+fn written_pid(lock: &Path) -> u32 {
+    fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Moves what can't be understood out of the way, for whoever wants to look at it.
+fn put_aside(folder: &Path) -> io::Result<()> {
+    for name in [BASE, JOURNAL] {
+        match fs::rename(folder.join(name), folder.join(format!("{name}.unreadable"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,15 +201,23 @@ mod tests {
         assert_eq!(Kept::open(temp.path()).1, wanted);
 
         fs::write(temp.path().join("base"), b"not a base").unwrap();
-        assert_eq!(Kept::open(temp.path()).1, Base::default());
-        assert!(temp.path().join("base.unreadable").exists());
+        let anew = Kept::open(temp.path());
+        assert_eq!(anew.1, Base::default());
+        assert!(anew.0.put_aside().is_some());
+        assert_eq!(fs::read(temp.path().join("base.unreadable")).unwrap(), b"not a base");
+        assert!(temp.path().join("journal.unreadable").exists());
+        drop(anew);
+        assert_eq!(Kept::open(temp.path()).0.put_aside(), None);
     }
 
     #[test]
     fn one_process_at_a_time() {
         let temp = tempfile::tempdir().unwrap();
-        let _held = Kept::open(temp.path());
+        let held = Kept::open(temp.path());
         let error = BaseStore::open(temp.path(), Path::new("/src")).unwrap_err();
         assert!(matches!(error, SyncError::Busy { pid, .. } if pid == std::process::id()), "{error}");
+        assert_eq!(holder(temp.path()), Some(std::process::id()));
+        drop(held);
+        assert_eq!(holder(temp.path()), None);
     }
 }

@@ -4,19 +4,39 @@
 //! one in this process too, or behind any `AsyncRead + AsyncWrite` that reaches `towline-agent serve`. It says what
 //! happens as [`News`]; where it lives and when it is connected is the caller's business.
 //!
+//! What a pair would do is told by [`preview()`]; what it did, without it running, by [`KnownPair`], [`explain()`] and
+//! [`discarded`]; [`UndoPlace`] brings back what it replaced or deleted.
+//!
+//! The examples `folders` (two folders in this process) and `stream` (a folder over any stream) are the shortest
+//! programs that use it.
+//!
 //! **Architecture Invariant:** nothing here prints, reads an environment variable, or knows Kubernetes.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod folders;
+
 mod base_store;
 mod error;
+mod explain;
 mod ignore;
+mod ledger;
 mod pair;
 mod peer;
+mod preview;
+mod record;
+mod trash;
+mod undo;
 
 pub use error::SyncError;
+pub use explain::{Explanation, Rule, Verdict, explain};
 pub use ignore::ignore_lines;
+pub use ledger::Counters;
 pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use peer::Peer;
+pub use preview::{Action, Preview, PreviewError, Step, borrow_keep, preview};
+pub use record::{Conflict, Description, KnownPair, Loss};
 pub use towline_sync_fs::{Usage, usage};
+pub use trash::{Discarded, Was, Why, discarded};
+pub use undo::{UndoError, UndoPlace, Undone};

@@ -12,10 +12,13 @@ use towline_sync_fs::ReplicaOptions;
 
 use crate::base_store::BaseStore;
 use crate::error::SyncError;
+use crate::ledger::{Counters, Ledger};
 use crate::peer::Peer;
+use crate::record::{self, Description};
 
 /// How often both sides are looked through although nothing is known to have changed.
 const RESCAN: Duration = Duration::from_mins(5);
+const SHORTEST_RESCAN: Duration = Duration::from_millis(100);
 /// Bytes of trash kept for undo.
 const TRASH_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -49,6 +52,8 @@ pub enum Command {
     Rescan,
     /// Asks how far it is.
     Status(tokio::sync::oneshot::Sender<SyncStatus>),
+    /// Asks what it has done.
+    Count(tokio::sync::oneshot::Sender<Counters>),
 }
 
 /// From a pair.
@@ -68,6 +73,8 @@ pub struct Pair {
     options: PairOptions,
     store: BaseStore,
     base: Base,
+    rescan: Duration,
+    ledger: Ledger,
 }
 
 /// Returns the folder below a pair's state in which the losing bytes of conflicts and the trash are kept.
@@ -94,7 +101,55 @@ impl Pair {
     /// [`SyncError::Busy`] when another process has the pair, [`SyncError::State`] when its files can't be used.
     pub fn open(options: PairOptions) -> Result<Self, SyncError> {
         let (store, base) = BaseStore::open(&options.state, &options.local)?;
-        Ok(Self { options, store, base })
+        let pair = Self { options, store, base, rescan: RESCAN, ledger: Ledger::default() };
+        pair.describe(&pair.options.remote.root, None, None)?;
+        Ok(pair)
+    }
+
+    /// Says how people name the other side, for those who ask later: by its root, unless this is called.
+    ///
+    /// `folder` is the other side's folder if it is one of this machine, `ignore_file` the file that the ignore rules
+    /// are from.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::State`] when it can't be written down.
+    pub fn describe(
+        &self,
+        remote: &str,
+        folder: Option<&Path>,
+        ignore_file: Option<&Path>,
+    ) -> Result<(), SyncError> {
+        let PairOptions { local, ignore, state, engine, .. } = &self.options;
+        let description = Description {
+            local: local.clone(),
+            remote: remote.to_owned(),
+            remote_folder: folder.map(Path::to_owned),
+            mode: engine.mode,
+            ignore: ignore.clone(),
+            ignore_file: ignore_file.map(Path::to_owned),
+            began: record::now(),
+        };
+        let path = state.clone();
+        record::describe(state, &description).map_err(|source| SyncError::State {
+            what: "describing the pair in",
+            path,
+            source,
+        })
+    }
+
+    /// Sets how often both sides are looked through although nothing is known to have changed: every five minutes,
+    /// unless this is called.
+    #[must_use]
+    pub fn rescan_every(mut self, interval: Duration) -> Self {
+        self.rescan = interval.max(SHORTEST_RESCAN);
+        self
+    }
+
+    /// Returns why what both sides last agreed on is not known any more, if that was to be known: it was damaged, or
+    /// another version wrote it. It lies beside the new one, as `base.unreadable`. Nothing is deleted for want of it.
+    pub fn began_anew(&self) -> Option<&str> {
+        self.store.put_aside()
     }
 
     /// Syncs until the command channel closes.
@@ -119,7 +174,7 @@ impl Pair {
             },
         );
         let mut remote: Option<Peer> = None;
-        let mut rescan = interval_at(Instant::now() + RESCAN, RESCAN);
+        let mut rescan = interval_at(Instant::now() + self.rescan, self.rescan);
         rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut from_local, mut from_remote) = (Vec::new(), Vec::new());
         loop {
@@ -157,6 +212,10 @@ impl Pair {
                         let _ = status_tx.send(engine.status());
                         Ok(())
                     }
+                    Some(Command::Count(counters_tx)) => {
+                        let _ = counters_tx.send(self.ledger.counters());
+                        Ok(())
+                    }
                     None => break,
                 },
                 received = local.receive(&mut from_local), if !engine.is_full() => {
@@ -183,6 +242,7 @@ impl Pair {
                 }
             }
         }
+        self.ledger.save(&self.options.state);
         local.close().await;
         if let Some(remote) = remote {
             remote.close().await;
@@ -199,6 +259,7 @@ impl Pair {
     ) -> Result<(), String> {
         let mut batches: [Vec<Request>; 2] = Default::default();
         while let Some((side, request)) = engine.poll_request() {
+            self.ledger.asked(side, &request);
             batches[side as usize].push(request);
         }
         let records: Vec<_> = std::iter::from_fn(|| engine.poll_record()).collect();
@@ -217,6 +278,7 @@ impl Pair {
             remote.send(&mut to_remote).await?;
         }
         while let Some(event) = engine.poll_event() {
+            self.ledger.happened(&self.options.state, &event);
             // Nobody listens only when the pair is to end; the loop then sees its commands close.
             let _ = news_tx.send(News::Sync(event)).await;
         }
