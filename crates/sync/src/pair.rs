@@ -19,6 +19,8 @@ use crate::record::{self, Description};
 /// How often both sides are looked through although nothing is known to have changed.
 const RESCAN: Duration = Duration::from_mins(5);
 const SHORTEST_RESCAN: Duration = Duration::from_millis(100);
+/// How often the engine is told that time goes by, while it wants to know.
+const TICK: Duration = Duration::from_secs(1);
 /// Bytes of trash kept for undo.
 const TRASH_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -176,6 +178,8 @@ impl Pair {
         let mut remote: Option<Peer> = None;
         let mut rescan = interval_at(Instant::now() + self.rescan, self.rescan);
         rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut from_local, mut from_remote) = (Vec::new(), Vec::new());
         loop {
             if let Err(message) = self.drain(&mut engine, &mut local, &mut remote, &news_tx).await {
@@ -228,6 +232,10 @@ impl Pair {
                 _ = rescan.tick() => {
                     engine.rescan(Side::Local);
                     engine.rescan(Side::Remote);
+                    Ok(())
+                }
+                _ = tick.tick(), if engine.needs_ticks() => {
+                    engine.tick();
                     Ok(())
                 }
                 received = receive(&mut remote, &mut from_remote) => {

@@ -1,76 +1,190 @@
 //! Stops what looks like the loss of a folder from being taken for the wish to delete it.
+//!
+//! What counts is what a side has lost *at once*: since the folder was last at rest, whether the other side has followed
+//! yet or not. What the same side had itself made since then is no loss.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::engine::{Engine, Side, SyncEvent};
 use crate::path::RelPath;
-use crate::snapshot::Entry;
+use crate::snapshot::{Entry, Hash};
 
-/// Files that one side lacks while the other still has them.
+/// After this many ticks a loss is no longer part of what is lost at once, even where a folder never rests.
+const FORGOTTEN: u64 = 10;
+
+/// What each side has lost.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    gone: [BTreeSet<RelPath>; 2],
+    sides: [Losses; 2],
+    /// Counts [`Engine::tick`].
+    now: u64,
+    /// Whether something came or went since the last tick.
+    stirred: bool,
+}
+
+#[derive(Debug, Default)]
+struct Losses {
+    /// Files that this side lacks while the other still has them.
+    gone: BTreeSet<RelPath>,
     /// Those of them that somebody said may go.
-    approved: [BTreeSet<RelPath>; 2],
-    halted: [Option<(usize, usize)>; 2],
+    approved: BTreeSet<RelPath>,
+    /// Files that went here and then on the other side too: what they held, and when.
+    spent: BTreeMap<RelPath, (Option<Hash>, u64)>,
+    /// Files that came here and were not agreed on when the folder last rested.
+    born: HashSet<RelPath>,
+    halted: Option<(usize, usize)>,
+    /// Whether there may be more lost, or less, than was found last.
+    changed: bool,
+}
+
+impl Losses {
+    fn rest(&mut self) {
+        // What led to a halt is not forgotten before it is over.
+        if self.halted.is_none() {
+            self.spent.clear();
+            self.born.clear();
+        }
+    }
 }
 
 impl Guard {
     /// Tells whether nothing may flow from `side` now.
     pub(super) fn is_halted(&self, side: Side) -> bool {
-        self.halted[side as usize].is_some()
+        self.halted(side).is_some()
     }
 
     /// Returns how many files are missing on a side that is halted, and of how many.
     pub(super) fn halted(&self, side: Side) -> Option<(usize, usize)> {
-        self.halted[side as usize]
+        self.sides[side as usize].halted
     }
 
     /// Lets go what is gone on the sides that are halted; tells whether there was one.
     pub(super) fn approve(&mut self) -> bool {
         let mut any = false;
-        for side in 0..2 {
-            if self.halted[side].take().is_some() {
+        for losses in &mut self.sides {
+            if losses.halted.take().is_some() {
                 any = true;
-                self.approved[side].extend(self.gone[side].iter().cloned());
+                losses.approved.extend(losses.gone.iter().cloned());
+                losses.spent.clear();
+                losses.changed = true;
             }
         }
         any
     }
 
+    /// Forgets what is under way: everything is looked at anew.
     pub(super) fn forget(&mut self) {
-        self.gone = Default::default();
-        self.approved = Default::default();
+        for losses in &mut self.sides {
+            losses.rest();
+            losses.gone.clear();
+            losses.approved.clear();
+            losses.changed = true;
+        }
     }
 
-    fn set(&mut self, side: Side, path: &RelPath, gone: bool) {
-        if gone {
-            self.gone[side as usize].insert(path.clone());
-        } else if self.gone[side as usize].remove(path) {
-            self.approved[side as usize].remove(path);
+    /// Takes note of a change on a side between a file and no file; `agreed` is whether both sides had a file there.
+    pub(super) fn came_or_went(&mut self, side: Side, path: &RelPath, came: bool, agreed: bool) {
+        self.stirred = true;
+        let losses = &mut self.sides[side as usize];
+        losses.changed = true;
+        if agreed {
+            return;
         }
+        if came {
+            losses.born.insert(path.clone());
+        } else {
+            losses.born.remove(path);
+        }
+    }
+
+    /// Takes note of any change on a side: what stands at its path is no longer the other side's own.
+    pub(super) fn changed(&mut self, side: Side, path: &RelPath) {
+        self.sides[side as usize].changed = true;
+        self.sides[side.other() as usize].born.remove(path);
+    }
+
+    /// Takes note that both sides are without what they had agreed on at a path: what one of them had lost is spent.
+    fn agreed(&mut self, path: &RelPath, lost: Option<&Entry>) {
+        for losses in &mut self.sides {
+            losses.born.remove(path);
+            if losses.gone.remove(path) && !losses.approved.remove(path) {
+                losses.spent.insert(path.clone(), (lost.and_then(hash), self.now));
+            }
+        }
+    }
+
+    fn set_gone(&mut self, side: Side, path: &RelPath, gone: bool) {
+        let losses = &mut self.sides[side as usize];
+        if gone {
+            losses.changed |= losses.gone.insert(path.clone());
+        } else if losses.gone.remove(path) {
+            losses.approved.remove(path);
+            losses.changed = true;
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        let rests = !std::mem::take(&mut self.stirred);
+        for losses in &mut self.sides {
+            if rests {
+                losses.rest();
+            } else if losses.halted.is_none() {
+                losses.spent.retain(|_, (_, when)| *when + FORGOTTEN > self.now);
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        let waits =
+            |losses: &Losses| losses.halted.is_none() && !(losses.spent.is_empty() && losses.born.is_empty());
+        self.sides.iter().any(waits)
     }
 }
 
 impl Engine {
+    /// Tells the engine that a second has gone by, by which it knows what happens at once and what does not; to be
+    /// called while [`needs_ticks`](Self::needs_ticks).
+    pub fn tick(&mut self) {
+        self.guard.tick();
+    }
+
+    /// Tells whether [`tick`](Self::tick) is to be called each second.
+    pub fn needs_ticks(&self) -> bool {
+        self.guard.is_waiting()
+    }
+
     /// Looks whether a path is one that only one side has lost.
     pub(super) fn watch_deletion(&mut self, path: &RelPath) {
-        let was_leaf = matches!(self.base.entries().get(path), Some(Entry::File(_) | Entry::Symlink { .. }))
-            && !self.base.is_tombstoned(path);
+        let was_leaf = self.had_file(path) && !self.base.is_tombstoned(path);
         for side in Side::BOTH {
             let gone = was_leaf
                 && !self.replicas[side as usize].tree().contains_key(path)
-                && self.replicas[side.other() as usize].tree().contains_key(path);
-            self.guard.set(side, path, gone);
+                && self.replicas[side.other() as usize].tree().contains_key(path)
+                && !self.guard.sides[side as usize].born.contains(path);
+            self.guard.set_gone(side, path, gone);
         }
+    }
+
+    /// Takes note that both sides are without what the base has at a path.
+    pub(super) fn deletion_agreed(&mut self, path: &RelPath) {
+        self.guard.agreed(path, self.base.entries().get(path));
+    }
+
+    /// Tells whether both sides had a file or a link at a path.
+    pub(super) fn had_file(&self, path: &RelPath) -> bool {
+        self.base.entries().get(path).is_some_and(is_leaf)
     }
 
     /// Halts a side that lost too much at once, and lets it go on when its files are back.
     pub(super) fn check_guard(&mut self) {
         for side in Side::BOTH {
-            let of = self.base.files();
+            if !std::mem::take(&mut self.guard.sides[side as usize].changed) {
+                continue;
+            }
+            let of = self.files_at_rest(side);
             let missing = self.missing(side, of);
-            match (missing, self.guard.halted[side as usize].is_some()) {
+            match (missing, self.guard.is_halted(side)) {
                 (Some((missing, emptied)), false) => {
                     let reason = if emptied {
                         format!("the {} folder is empty", side.name())
@@ -87,14 +201,20 @@ impl Engine {
                 (None, true) => self.events.push_back(SyncEvent::Resumed),
                 _ => {}
             }
-            self.guard.halted[side as usize] = missing.map(|(missing, _)| (missing, of));
+            self.guard.sides[side as usize].halted = missing.map(|(missing, _)| (missing, of));
         }
+    }
+
+    /// Returns how many files both sides had when the folder last rested, but for what `side` made itself since.
+    fn files_at_rest(&self, side: Side) -> usize {
+        let Losses { spent, born, .. } = &self.guard.sides[side as usize];
+        (self.base.files() + spent.len()).saturating_sub(born.len())
     }
 
     /// Returns how many files a side lost, where it is too many, and whether it is empty.
     fn missing(&self, side: Side, of: usize) -> Option<(usize, bool)> {
-        let (gone, approved) = (&self.guard.gone[side as usize], &self.guard.approved[side as usize]);
-        let missing = gone.len() - approved.len();
+        let Losses { gone, approved, spent, .. } = &self.guard.sides[side as usize];
+        let missing = gone.len() - approved.len() + spent.len();
         let replica = &self.replicas[side as usize];
         let emptied = replica.tree().is_empty() && missing > 1;
         let limit = self.deletion_limit(of);
@@ -102,11 +222,10 @@ impl Engine {
             return None;
         }
         // What is still there under another name was moved.
-        let is_lost = |path: &&RelPath| match self.base.entries().get(*path) {
-            Some(Entry::File(file)) => replica.holders(file.hash).next().is_none(),
-            _ => true,
-        };
-        let missing = gone.difference(approved).filter(is_lost).count();
+        let is_lost = |hash: Option<Hash>| hash.is_none_or(|hash| replica.holders(hash).next().is_none());
+        let gone = gone.difference(approved).map(|path| self.base.entries().get(path).and_then(hash));
+        let spent = spent.values().map(|(hash, _)| *hash);
+        let missing = gone.chain(spent).filter(|hash| is_lost(*hash)).count();
         (emptied || missing > limit).then_some((missing, emptied))
     }
 
@@ -118,7 +237,6 @@ impl Engine {
     /// Tells whether the local side's lack of what the base had may be taken for deletions.
     pub(super) fn local_is_plausible(&self) -> bool {
         let local = self.replicas[Side::Local as usize].tree();
-        let is_leaf = |entry: &Entry| matches!(entry, Entry::File(_) | Entry::Symlink { .. });
         let missing = self
             .base
             .entries()
@@ -128,5 +246,17 @@ impl Engine {
             })
             .count();
         missing <= self.deletion_limit(self.base.files()) && !(local.is_empty() && missing > 1)
+    }
+}
+
+/// Tells whether an entry is a file or a link.
+pub(super) fn is_leaf(entry: &Entry) -> bool {
+    matches!(entry, Entry::File(_) | Entry::Symlink { .. })
+}
+
+fn hash(entry: &Entry) -> Option<Hash> {
+    match entry {
+        Entry::File(file) => Some(file.hash),
+        _ => None,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::base::BaseDelta;
 use crate::conflict;
+use crate::engine::guard::is_leaf;
 use crate::engine::queue::{Operation, Queued, Turn};
 use crate::engine::replica::take_from;
 use crate::engine::{Engine, Side, SyncEvent};
@@ -86,6 +87,9 @@ impl Engine {
             return;
         }
         let deleted = entry.is_none();
+        if deleted {
+            self.deletion_agreed(path);
+        }
         self.record(BaseDelta::Set { path: path.clone(), entry });
         if deleted {
             self.record(BaseDelta::Tombstone { path: path.clone() });
@@ -106,6 +110,14 @@ impl Engine {
         if !self.running {
             return;
         }
+        for path in &gone {
+            self.guard.came_or_went(side, path, false, self.had_file(path));
+        }
+        let came = entry.is_some_and(is_leaf);
+        if old.as_ref().is_some_and(is_leaf) != came {
+            self.guard.came_or_went(side, path, came, self.had_file(path));
+        }
+        self.guard.changed(side, path);
         let is_opaque = |entry: Option<&Entry>| matches!(entry, Some(Entry::Opaque(_)));
         if is_opaque(old.as_ref()) || is_opaque(entry) {
             for replica in &self.replicas {

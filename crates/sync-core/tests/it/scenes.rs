@@ -405,6 +405,107 @@ fn a_third_of_many_files_halts_and_fifty_of_few_do_not() {
     assert_eq!(pair.disks[0].nodes.len(), 10);
 }
 
+/// Lets a side write and remove many files in pieces, each of them synced before the next.
+fn in_pieces(pair: &mut Pair, side: Side, names: &[String], removed: bool) -> bool {
+    names.chunks(40).any(|names| {
+        for name in names {
+            if removed { pair.remove(side, name) } else { pair.put(side, name, node(name)) }
+        }
+        pair.run();
+        pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. }))
+    })
+}
+
+fn many(prefix: &str) -> Vec<String> {
+    (0..300).map(|n| format!("{prefix}{n:03}")).collect()
+}
+
+#[test]
+fn what_a_side_made_itself_since_the_last_rest_may_go() {
+    for side in Side::BOTH {
+        let mut pair = Pair::new(&[("old", node("0"))], &[]);
+        let names = many("new");
+        assert!(!in_pieces(&mut pair, side, &names, false));
+        assert!(!in_pieces(&mut pair, side, &names, true));
+        pair.check(&[("old", node("0"))]);
+        assert!(!pair.engine.needs_ticks(), "nothing is left to wait for");
+    }
+}
+
+#[test]
+fn what_rested_may_not_go_whoever_made_it() {
+    for side in Side::BOTH {
+        let mut pair = Pair::new(&[("old", node("0"))], &[]);
+        let names = many("new");
+        in_pieces(&mut pair, side, &names, false);
+        assert!(pair.engine.needs_ticks());
+        pair.engine.tick();
+        pair.engine.tick();
+        assert!(!pair.engine.needs_ticks());
+        assert!(in_pieces(&mut pair, side, &names, true));
+    }
+}
+
+#[test]
+fn what_the_other_side_changed_is_its_own_no_more() {
+    let mut pair = Pair::new(&[("old", node("0"))], &[]);
+    let names = many("new");
+    in_pieces(&mut pair, Side::Remote, &names, false);
+    for name in &names {
+        pair.put(Side::Local, name, node("worked on"));
+    }
+    pair.run();
+    assert!(in_pieces(&mut pair, Side::Remote, &names, true));
+}
+
+#[test]
+fn files_that_go_one_after_the_other_are_gone_at_once() {
+    let names = many("");
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    for side in Side::BOTH {
+        let mut pair = Pair::new(&files, &[]);
+        assert!(in_pieces(&mut pair, side, &names, true));
+        let left = pair.disks[side.other() as usize].nodes.len();
+        assert!(left > 200, "{left} are left");
+        // Time does not heal it.
+        for _ in 0..20 {
+            pair.engine.tick();
+            pair.run();
+        }
+        assert_eq!(pair.engine.status().phase, Phase::Halted);
+        assert_eq!(pair.disks[side.other() as usize].nodes.len(), left);
+        pair.engine.approve_deletions();
+        pair.run();
+        assert_eq!(pair.disks[side.other() as usize].nodes.len(), pair.disks[side as usize].nodes.len());
+    }
+}
+
+#[test]
+fn files_that_go_now_and_then_are_not() {
+    let names = many("");
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut pair = Pair::new(&files, &[]);
+    for names in names[..200].chunks(40) {
+        assert!(!in_pieces(&mut pair, Side::Remote, names, true));
+        pair.engine.tick();
+        pair.engine.tick();
+    }
+    assert_eq!(pair.disks[0].nodes.len(), 100);
+}
+
+#[test]
+fn what_was_moved_and_then_removed_is_gone() {
+    let names = many("");
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut pair = Pair::new(&files, &[]);
+    for name in &names {
+        pair.rename(Side::Remote, name, &format!("moved-{name}"));
+    }
+    pair.run();
+    assert!(!pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. })));
+    assert!(in_pieces(&mut pair, Side::Remote, &many("moved-"), true));
+}
+
 #[test]
 fn what_cannot_be_synced_is_never_a_deletion() {
     let mut pair = Pair::new(&[("f", node("0")), ("d/g", node("0"))], &[]);
