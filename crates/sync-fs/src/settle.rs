@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use std::os::fd::AsFd;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry};
 
-use crate::disk::{Kind, stat_at};
+use crate::disk::{Kind, Root, stat_at};
 use crate::known::{Departed, Known, Seen};
 use crate::scan::{Item, Trust, is_absent, is_ours};
 use crate::tree::Tree;
@@ -24,6 +24,36 @@ enum Located {
 
 /// A folder's children by event, or a scan's.
 type Found = BTreeMap<RelPath, Seen>;
+
+/// What turned out to have changed, each path once.
+#[derive(Debug, Default)]
+struct Changes(BTreeMap<RelPath, Option<Entry>>);
+
+impl Changes {
+    /// Returns what came, folders before what is in them, and then what went, the other way round: so a file can be
+    /// taken from its old name when its new one is made.
+    fn into_ordered(self) -> Vec<Change> {
+        let (came, went): (Vec<_>, Vec<_>) = self.0.into_iter().partition(|(_, entry)| entry.is_some());
+        let all = came.into_iter().chain(went.into_iter().rev());
+        all.map(|(path, entry)| Change { path, entry }).collect()
+    }
+}
+
+/// The folder that was opened last: what changes together often lies together.
+#[derive(Debug, Default)]
+struct Parent(Option<(Option<RelPath>, OwnedFd)>);
+
+impl Parent {
+    /// Opens the folder that holds `path`.
+    fn of(&mut self, root: &Root, path: &RelPath) -> io::Result<BorrowedFd<'_>> {
+        let parent = path.parent();
+        if self.0.as_ref().is_none_or(|(open, _)| *open != parent) {
+            self.0 = None;
+            self.0 = Some((parent, root.open_parent(path)?));
+        }
+        self.0.as_ref().map(|(_, fd)| fd.as_fd()).ok_or_else(|| Errno::BADF.into())
+    }
+}
 
 impl Tree {
     /// Does what [`scan_with`](Self::scan_with) does when nothing is to be read along.
@@ -57,9 +87,9 @@ impl Tree {
         emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
     ) -> io::Result<Vec<Change>> {
         let found = self.walk_everything(false, &mut |item| emit(&item.path, &item.seen))?;
-        let mut changes = Vec::new();
+        let mut changes = Changes::default();
         self.merge(None, found.into_iter().collect(), &mut changes);
-        Ok(changes)
+        Ok(changes.into_ordered())
     }
 
     fn walk_everything(
@@ -89,7 +119,8 @@ impl Tree {
     /// Looks at paths that may have changed (each with whether its content may have) and returns what did.
     pub(crate) fn settle(&mut self, dirty: &BTreeMap<RelPath, bool>) -> io::Result<Vec<Change>> {
         self.root.check()?;
-        let mut changes = Vec::new();
+        let mut changes = Changes::default();
+        let mut parent = Parent::default();
         let mut departed = Departed::default();
         let mut standing = BTreeMap::new();
         // What is gone comes first: a file that stands elsewhere now need not be read again.
@@ -97,36 +128,37 @@ impl Tree {
             if self.rules.is_pruned(path) {
                 continue;
             }
-            match self.locate(path)? {
+            match self.locate(path, &mut parent)? {
                 Located::Gone(path) => self.vanish(&path, &mut departed, &mut changes),
                 Located::Stands(path) => *standing.entry(path).or_insert(false) |= content,
             }
         }
         for (path, content) in standing {
             let trust = if content { Trust::Settled } else { Trust::Quiet };
-            self.settle_one(&path, trust, &mut departed, &mut changes)?;
+            self.settle_one(&path, trust, &mut parent, &mut departed, &mut changes)?;
         }
-        Ok(changes)
+        Ok(changes.into_ordered())
     }
 
     fn settle_one(
         &mut self,
         path: &RelPath,
         trust: Trust,
+        parent: &mut Parent,
         departed: &mut Departed,
-        changes: &mut Vec<Change>,
+        changes: &mut Changes,
     ) -> io::Result<()> {
-        let parent = match self.root.open_parent(path) {
+        let parent = match parent.of(&self.root, path) {
             Ok(parent) => parent,
             Err(error) if is_ours(&error) => return Err(error),
             // It changed again since it was located, and says so with another event.
             Err(_) => return Ok(()),
         };
         let ignored = self.rules.decide(path).ignored;
-        if ignored && stat_at(parent.as_fd(), path.name()).is_ok_and(|stat| stat.kind != Kind::Directory) {
+        if ignored && stat_at(parent, path.name()).is_ok_and(|stat| stat.kind != Kind::Directory) {
             return Ok(());
         }
-        let Some(seen) = self.look(parent.as_fd(), path.name(), path, trust, departed)? else {
+        let Some(seen) = self.look(parent, path.name(), path, trust, departed)? else {
             self.vanish(path, departed, changes);
             return Ok(());
         };
@@ -165,12 +197,12 @@ impl Tree {
         Ok(())
     }
 
-    fn locate(&self, path: &RelPath) -> io::Result<Located> {
+    fn locate(&self, path: &RelPath, parent: &mut Parent) -> io::Result<Located> {
         let mut path = path.clone();
         loop {
-            let error = match self.root.open_parent(&path) {
+            let error = match parent.of(&self.root, &path) {
                 Ok(parent) => {
-                    return match stat_at(parent.as_fd(), path.name()) {
+                    return match stat_at(parent, path.name()) {
                         Err(error) if is_absent(&error) => Ok(Located::Gone(path)),
                         Err(error) if is_ours(&error) => Err(error),
                         _ => Ok(Located::Stands(path)),
@@ -183,11 +215,11 @@ impl Tree {
         }
     }
 
-    fn vanish(&mut self, path: &RelPath, departed: &mut Departed, changes: &mut Vec<Change>) {
+    fn vanish(&mut self, path: &RelPath, departed: &mut Departed, changes: &mut Changes) {
         for path in self.known.at_or_below(Some(path)).into_iter().rev() {
             if let Some(seen) = self.forget(&path) {
                 departed.insert(seen);
-                changes.push(Change { path, entry: None });
+                changes.0.insert(path, None);
             }
         }
         if let Some(watches) = &self.watches {
@@ -196,7 +228,7 @@ impl Tree {
     }
 
     /// Replaces what is known at and below `path` by what was found there.
-    fn merge(&mut self, path: Option<&RelPath>, found: Found, changes: &mut Vec<Change>) {
+    fn merge(&mut self, path: Option<&RelPath>, found: Found, changes: &mut Changes) {
         for path in self.known.at_or_below(path).into_iter().rev() {
             if found.contains_key(&path) {
                 continue;
@@ -207,12 +239,12 @@ impl Tree {
                 .ancestors()
                 .any(|folder| found.get(&folder).is_some_and(|seen| matches!(seen.entry, Entry::Opaque(_))));
             if !hidden {
-                changes.push(Change { path, entry: None });
+                changes.0.insert(path, None);
             }
         }
         for (path, seen) in found {
             if self.known.get(&path).is_none_or(|old| old.entry != seen.entry) {
-                changes.push(Change { path: path.clone(), entry: Some(seen.entry.clone()) });
+                changes.0.insert(path.clone(), Some(seen.entry.clone()));
             }
             self.record(path, seen);
         }

@@ -326,6 +326,7 @@ fn moves_are_seen_as_moves() {
     let gone: Vec<&str> =
         changes.iter().filter(|change| change.entry.is_none()).map(|change| change.path.as_str()).collect();
     assert_eq!(gone, ["a/x", "a/sub/y", "a/sub", "a"], "children before their folder");
+    assert!(changes[..4].iter().all(|change| change.entry.is_some()), "what came is told first");
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn a_change_of_kind_ends_what_was_below() {
     let changes = desk.workspace().tree.settle(&[(path("a/x"), false)].into()).unwrap();
     assert_eq!(
         changes,
-        [Change { path: path("a/x"), entry: None }, Change { path: path("a"), entry: Some(link("b")) }]
+        [Change { path: path("a"), entry: Some(link("b")) }, Change { path: path("a/x"), entry: None }]
     );
 }
 
