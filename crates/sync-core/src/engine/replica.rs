@@ -31,6 +31,8 @@ pub(super) struct Replica {
     contents: OnceCell<HashMap<Hash, Vec<RelPath>>>,
     /// What the scan under way has told.
     scan: Option<Tree>,
+    /// The scan under way has begun: what the side told before may be older than what it finds.
+    telling: bool,
     pub(super) writable: bool,
     pub(super) watching: Option<WatchMode>,
 }
@@ -62,6 +64,7 @@ impl Replica {
         let possible = matches!(self.state, State::Ready | State::Scanning) && self.scan.is_none();
         if possible {
             self.scan = Some(Tree::new());
+            self.telling = false;
         }
         possible
     }
@@ -81,6 +84,7 @@ impl Replica {
 
     pub(super) fn scanned(&mut self, entries: impl IntoIterator<Item = (RelPath, Entry)>) {
         self.scan.get_or_insert_default().extend(entries);
+        self.telling = true;
     }
 
     /// Ends the scan under way and returns what it found.
@@ -100,14 +104,14 @@ impl Replica {
         let mut gone = Vec::new();
         if !matches!(entry, Some(Entry::Directory | Entry::Opaque(_))) {
             gone.extend(below(&self.tree, path).map(|(path, _)| path.clone()));
-            if let Some(scan) = &mut self.scan {
+            if let Some(scan) = self.scan.as_mut().filter(|_| self.telling) {
                 let below: Vec<_> = below(scan, path).map(|(path, _)| path.clone()).collect();
                 for path in &below {
                     scan.remove(path);
                 }
             }
         }
-        if let Some(scan) = &mut self.scan {
+        if let Some(scan) = self.scan.as_mut().filter(|_| self.telling) {
             match entry {
                 Some(entry) => scan.insert(path.clone(), entry.clone()),
                 None => scan.remove(path),
