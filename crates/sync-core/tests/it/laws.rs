@@ -16,7 +16,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-fn file(content: u8, executable: bool) -> Entry {
+pub(crate) fn file(content: u8, executable: bool) -> Entry {
     Entry::File(File { hash: Hash([content; 32]), size: 9, executable })
 }
 
@@ -87,26 +87,28 @@ fn step(tree: &mut Tree, step: &Transition) -> bool {
     true
 }
 
-struct World {
-    mode: Mode,
-    local: Tree,
-    remote: Tree,
-    base: Tree,
-    kept: BTreeSet<Hash>,
+pub(crate) struct World {
+    pub(crate) mode: Mode,
+    pub(crate) local: Tree,
+    pub(crate) remote: Tree,
+    pub(crate) base: Tree,
+    pub(crate) kept: BTreeSet<Hash>,
 }
 
 impl World {
-    fn new([local, remote, base]: [Tree; 3]) -> Self {
+    pub(crate) fn new([local, remote, base]: [Tree; 3]) -> Self {
         Self { mode: Mode::TwoWay, local, remote, base, kept: BTreeSet::new() }
     }
 
-    fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         View { mode: self.mode, local: &self.local, remote: &self.remote, base: &self.base }.plan()
     }
 
-    /// Carries out at most `limit` steps of a plan, and records what was agreed on with them.
-    fn carry_out(&mut self, plan: Plan, limit: usize) {
+    /// Carries out at most `limit` steps of a plan, and records what was agreed on with them. Tells whether anything
+    /// came of it.
+    pub(crate) fn carry_out(&mut self, plan: Plan, limit: usize) -> bool {
         let mut left = limit;
+        let mut moved = !plan.agreed.is_empty();
         for change in plan.agreed {
             self.agree(&change.path, change.entry);
         }
@@ -116,16 +118,20 @@ impl World {
         for (is_local, steps) in [(true, plan.local), (false, plan.remote)] {
             for transition in steps {
                 if left == 0 {
-                    return;
+                    return moved;
                 }
                 left -= 1;
                 let (own, other) =
                     if is_local { (&mut self.local, &self.remote) } else { (&mut self.remote, &self.local) };
-                if step(own, &transition) && other.get(&transition.path) == transition.to.as_ref() {
-                    self.agree(&transition.path, transition.to);
+                if step(own, &transition) {
+                    moved = true;
+                    if other.get(&transition.path) == transition.to.as_ref() {
+                        self.agree(&transition.path, transition.to);
+                    }
                 }
             }
         }
+        moved
     }
 
     fn agree(&mut self, path: &RelPath, entry: Option<Entry>) {
@@ -137,23 +143,17 @@ impl World {
 
     /// Plans and carries out until nothing is left that can be done, `limit` steps at a time. Only what is protected
     /// can hold something up: a folder can't go while such a thing stays in it.
-    fn converge(&mut self, limit: usize) {
+    pub(crate) fn converge(&mut self, limit: usize) {
         for _ in 0..300 {
             let plan = self.plan();
-            if plan == Plan::default() {
-                return;
-            }
-            let before = (self.local.clone(), self.remote.clone(), self.base.clone());
-            self.carry_out(plan, limit);
-            if self.has_protected() && before == (self.local.clone(), self.remote.clone(), self.base.clone())
-            {
+            if plan == Plan::default() || (!self.carry_out(plan, limit) && self.is_held_up()) {
                 return;
             }
         }
         panic!("does not converge: {:#?}", self.plan());
     }
 
-    fn values(&self) -> BTreeSet<Hash> {
+    pub(crate) fn values(&self) -> BTreeSet<Hash> {
         let files = self.local.values().chain(self.remote.values()).filter_map(|entry| match entry {
             Entry::File(file) => Some(file.hash),
             _ => None,
@@ -171,6 +171,16 @@ impl World {
     /// Tells whether something protected keeps a folder where it is.
     fn has_protected(&self) -> bool {
         self.local.keys().chain(self.remote.keys()).any(|path| protected(path).is_some())
+    }
+
+    /// Tells whether something that is left alone keeps a folder where it is: what can't be synced, or what does not
+    /// travel this way.
+    fn is_held_up(&self) -> bool {
+        if matches!(self.mode, Mode::LocalToRemote | Mode::RemoteToLocal) {
+            return true;
+        }
+        let mut entries = self.local.values().chain(self.remote.values());
+        self.has_protected() || entries.any(|entry| matches!(entry, Entry::Opaque(_)))
     }
 }
 

@@ -5,6 +5,8 @@
 mod deltas;
 mod disk;
 mod laws;
+mod oracle;
+mod planner;
 mod random;
 mod scenes;
 mod worlds;

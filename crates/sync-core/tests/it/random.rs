@@ -1,4 +1,33 @@
-//! Numbers that look random and come from a seed.
+//! Numbers that look random and come from a seed, and how many of them are tried.
+
+use std::ops::Range;
+
+/// Returns how many cases a suite tries: `quick` of them, or with `TOWLINE_SIM=n` that many times `full`.
+#[expect(clippy::disallowed_methods, reason = "says how much is tried")]
+pub(crate) fn count(quick: u64, full: u64) -> u64 {
+    std::env::var("TOWLINE_SIM").map_or(quick, |times| full * times.parse::<u64>().unwrap())
+}
+
+/// Tries every seed of a suite, or the one of `TOWLINE_SEED` with a trace. A seed that fails is named.
+#[expect(clippy::disallowed_methods, reason = "says which seed to look at")]
+pub(crate) fn each_seed(suite: &str, seeds: Range<u64>, mut check: impl FnMut(u64, bool)) {
+    if let Ok(seed) = std::env::var("TOWLINE_SEED") {
+        return check(seed.parse().unwrap(), true);
+    }
+    let (began, count) = (std::time::Instant::now(), seeds.end - seeds.start);
+    for seed in seeds {
+        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed, false)));
+        if let Err(panic) = tried {
+            println!("failing seed of {suite}: {seed}; trace it with TOWLINE_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{suite}: {count} in {seconds:.1} s, {:.0} a second",
+        u32::try_from(count).map_or(0.0, f64::from) / seconds
+    );
+}
 
 pub(crate) struct Random(u64);
 
