@@ -5,7 +5,7 @@ mod syntax;
 mod textbook;
 mod tree;
 
-pub(crate) use syntax::{Part, parse};
+pub(crate) use syntax::{One, Part, parse};
 use tree::Node;
 
 /// Patterns with more parts than this are matched by their textbook meaning only: building the tree
@@ -39,6 +39,11 @@ impl Glob {
             .as_ref()
             .and_then(|tree| tree.matches(path.as_bytes(), &mut steps))
             .unwrap_or_else(|| textbook::matches(&self.parts, path))
+    }
+
+    /// Tells whether it is `**`, which matches every path.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.parts == [Part::Super]
     }
 
     /// The number of parts, nested ones included: what the glob costs in memory.

@@ -26,13 +26,17 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod folder;
 mod glob;
 mod index;
 mod load;
+mod need;
 mod pattern;
+mod plain;
 mod rules;
 
 pub use error::{Fault, GlobFault, LoadError};
+pub use folder::Folder;
 pub use load::{LoadOptions, Platform, load};
 pub use rules::{Decision, RuleRef, Rules};
 

@@ -3,6 +3,8 @@
 use crate::Line;
 use crate::error::Fault;
 use crate::glob::{Glob, Part, parse};
+use crate::need::Need;
+use crate::plain::{self, Plain, Start};
 
 /// A pattern line, compiled.
 #[derive(Debug)]
@@ -27,20 +29,13 @@ pub(crate) struct Flags {
 }
 
 /// How to tell whether a line matches a path.
-///
-/// All but `Globs` are shortcuts with the same answer as the globs that they stand for.
 #[derive(Debug)]
 pub(crate) enum Test {
-    /// Some component of the path is this.
-    Name(Box<str>),
-    /// The first component of the path is this.
-    Top(Box<str>),
-    /// Some component of the path begins with this.
-    NamePrefix(Box<str>),
-    /// Some component of the path ends with this.
-    NameSuffix(Box<str>),
-    /// One of the globs matches the whole path. Every match contains all of `literals`.
-    Globs { globs: Vec<Glob>, literals: Vec<Box<str>> },
+    /// One of these names the path or a folder above it.
+    Plain(Vec<Plain>),
+    /// One of the globs matches the whole path. Every match contains all of `literals`, and has a component that
+    /// meets `need`.
+    Globs { globs: Vec<Glob>, literals: Vec<Box<str>>, need: Need },
 }
 
 impl Rule {
@@ -48,19 +43,30 @@ impl Rule {
     /// it is case-folded without `(?i)` as well.
     pub(crate) fn new(line: Line, fold: bool) -> Result<(Self, Test), Fault> {
         let (texts, flags) = expand(&line.text, fold)?;
+        let start = match texts.first() {
+            Some(text) if text.starts_with('/') => Start::Root,
+            Some(text) if text.starts_with("**/") => Start::Anywhere,
+            _ => Start::Name,
+        };
         let mut globs = Vec::new();
         for text in &texts {
-            let parts = parse(text.strip_prefix('/').unwrap_or(text)).map_err(|why| {
+            let glob = if start == Start::Root { text.strip_prefix('/').unwrap_or(text) } else { text };
+            let parts = parse(glob).map_err(|why| {
                 let pattern = texts.first().unwrap_or(text).clone();
                 Fault::Glob { pattern, why }
             })?;
             globs.push(parts);
         }
         let keeps_pruning = flags.ignores || texts.iter().all(|text| is_prune_safe(text));
-        let test = shortcut(&texts, &globs).unwrap_or_else(|| Test::Globs {
-            literals: globs.first().map(|parts| literals(parts)).unwrap_or_default(),
-            globs: globs.into_iter().map(Glob::new).collect(),
-        });
+        let test = if let Some(forms) = plain::forms(start, &globs) {
+            Test::Plain(forms)
+        } else {
+            let first = globs.first().map(Vec::as_slice).unwrap_or_default();
+            // What follows a NUL can be cut off, in some globs of the line and not in others.
+            let first = if line.text.contains('\0') { &[] } else { first };
+            let (literals, need) = (literals(first), Need::of_parts(first));
+            Test::Globs { literals, need, globs: globs.into_iter().map(Glob::new).collect() }
+        };
         Ok((Self { line, flags, texts, keeps_pruning }, test))
     }
 
@@ -88,13 +94,16 @@ impl Test {
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Globs { globs, .. } => globs.iter().map(|glob| 1 + glob.cost()).sum(),
-            Self::Name(_) | Self::Top(_) | Self::NamePrefix(_) | Self::NameSuffix(_) => 1,
+            Self::Plain(forms) => forms.iter().map(Plain::cost).sum(),
         }
     }
 }
 
 /// Lower-cases by code point, with the simple mapping: `Σ` is always `σ`, `İ` is `i`.
 pub(crate) fn lower(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
 }
 
@@ -171,33 +180,6 @@ fn is_prune_safe(text: &str) -> bool {
     }
     let entry = below_root.strip_suffix("/**").unwrap_or(below_root);
     !entry.contains('/') && !entry.strip_suffix("**").unwrap_or(entry).contains("**")
-}
-
-/// Recognises the lines that need no glob: a name, or a name with one `*` at an end.
-fn shortcut(texts: &[String], globs: &[Vec<Part>]) -> Option<Test> {
-    // A NUL can cut off what follows it, the `/**` of the line's other globs included.
-    let first = texts.first().filter(|text| !text.contains('\0'))?;
-    let rooted = first.starts_with('/');
-    let named = match (rooted, globs) {
-        (true, [named, _]) => named,
-        (false, [one, other, _, _]) => {
-            if one.len() < other.len() {
-                one
-            } else {
-                other
-            }
-        }
-        _ => return None,
-    };
-    let is_name = |text: &str| !text.contains('/');
-    match named.as_slice() {
-        [Part::Text(name)] if is_name(name) => {
-            Some(if rooted { Test::Top(name.clone()) } else { Test::Name(name.clone()) })
-        }
-        [Part::Text(start), Part::Any] if !rooted && is_name(start) => Some(Test::NamePrefix(start.clone())),
-        [Part::Any, Part::Text(end)] if !rooted && is_name(end) => Some(Test::NameSuffix(end.clone())),
-        _ => None,
-    }
 }
 
 /// The texts that every match of the line contains: those of its first glob outside braces, less

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::error::LoadError;
-use crate::index::Index;
+use crate::folder::Folder;
+use crate::index::{Index, NONE};
 use crate::load;
 use crate::pattern::{Rule, Test, lower};
 use crate::{IGNORE_FILE, Line, STAGE_DIR};
@@ -29,7 +30,7 @@ struct Inner {
     exact: Index,
     folded: Index,
     /// The first rule that forbids to skip the folders that it or a later rule ignores.
-    first_walked: usize,
+    first_walked: u32,
 }
 
 /// What the rules say about a path.
@@ -83,12 +84,13 @@ impl Rules {
     pub(crate) fn new(compiled: Vec<(Rule, Test)>) -> Self {
         let mut rules = Vec::with_capacity(compiled.len());
         let (mut exact, mut folded) = (Index::default(), Index::default());
-        for (position, (rule, test)) in compiled.into_iter().enumerate() {
+        for (position, (rule, test)) in (0..).zip(compiled) {
             let index = if rule.flags.folded { &mut folded } else { &mut exact };
             index.push(position, test);
             rules.push(rule);
         }
-        let first_walked = rules.iter().position(|rule| !rule.keeps_pruning).unwrap_or(rules.len());
+        let first_walked = (0..).zip(&rules).find(|(_, rule)| !rule.keeps_pruning);
+        let first_walked = first_walked.map_or(NONE, |(position, _)| position);
         Self { inner: Arc::new(Inner { rules, exact, folded, first_walked }) }
     }
 
@@ -135,32 +137,52 @@ impl Rules {
     /// Decides about a path relative to the sync root, with `/` between components, in Unicode
     /// normal form C. The root itself (`.` or empty) is never ignored.
     pub fn decide(&self, path: &str) -> Decision<'_> {
-        let always =
-            Decision { ignored: true, deletable: false, case_folded: false, skip_dir: true, rule: None };
-        let never = Decision { ignored: false, skip_dir: false, ..always };
         if is_always_ignored(path) {
-            return always;
+            return Decision::ALWAYS;
         }
         if path.is_empty() || path == "." {
-            return never;
+            return Decision::NEVER;
         }
-        let inner = &*self.inner;
-        let mut first = inner.exact.first(path, usize::MAX);
-        if !inner.folded.is_empty() {
-            first = inner.folded.first(&lower(path), first.unwrap_or(usize::MAX)).or(first);
+        let Inner { exact, folded, .. } = &*self.inner;
+        let first = |index: &Index, path: &str| index.first(&index.state(path), path);
+        let mut position = if exact.is_empty() { NONE } else { first(exact, path) };
+        if !folded.is_empty() {
+            position = position.min(first(folded, &lower(path)));
         }
-        let Some((index, rule)) = first.and_then(|index| Some((index, inner.rules.get(index)?))) else {
-            return never;
-        };
+        self.decision(position)
+    }
+
+    /// Looks at a folder, so that each of its entries can be decided about without looking at all that is above it
+    /// again. `path` is as in [`decide`](Self::decide); empty for the root.
+    pub fn folder(&self, path: &str) -> Folder<'_> {
+        Folder::new(self, path)
+    }
+
+    /// Returns what the rule at `position` says about a path for which it is the first that matches.
+    pub(crate) fn decision(&self, position: u32) -> Decision<'_> {
+        let Some(rule) = self.inner.rules.get(position as usize) else { return Decision::NEVER };
         let Line { file, number, text } = &rule.line;
         Decision {
             ignored: rule.flags.ignores,
             deletable: rule.flags.ignores && rule.flags.deletable,
             case_folded: rule.flags.folded,
-            skip_dir: rule.flags.ignores && index < inner.first_walked,
+            skip_dir: rule.flags.ignores && position < self.inner.first_walked,
             rule: Some(RuleRef { file, line: *number, pattern: text }),
         }
     }
+
+    /// Returns the tests of the rules that tell case apart, and of those that do not.
+    pub(crate) fn indexes(&self) -> (&Index, &Index) {
+        (&self.inner.exact, &self.inner.folded)
+    }
+}
+
+impl Decision<'_> {
+    /// What is decided about names that no rule can make synchronized.
+    pub(crate) const ALWAYS: Self =
+        Self { ignored: true, deletable: false, case_folded: false, skip_dir: true, rule: None };
+    /// What is decided where no rule matches.
+    pub(crate) const NEVER: Self = Self { ignored: false, skip_dir: false, ..Self::ALWAYS };
 }
 
 impl Default for Rules {
@@ -172,8 +194,17 @@ impl Default for Rules {
 /// Tells whether no rule can make the path synchronized.
 fn is_always_ignored(path: &str) -> bool {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let top = path.split('/').next().unwrap_or_default();
-    TEMPORARY.iter().any(|prefix| name.starts_with(prefix)) || INTERNAL.contains(&top)
+    is_temporary(name) || is_internal(path.split('/').next().unwrap_or_default())
+}
+
+/// Tells whether an entry of this name is never synchronized, wherever it is.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.starts_with(['.', '~']) && TEMPORARY.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Tells whether the entry of the root with this name is never synchronized, with all that is below it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name.starts_with('.') && INTERNAL.contains(&name)
 }
 
 #[cfg(test)]
