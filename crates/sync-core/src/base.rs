@@ -67,6 +67,20 @@ impl Base {
         self.tombstones.by_age.values()
     }
 
+    /// Returns what a snapshot holds; the tombstones come oldest first.
+    pub(crate) fn from_parts(
+        epoch: Option<[u8; 16]>,
+        entries: Vec<(RelPath, Entry)>,
+        tombstones: &[RelPath],
+    ) -> Self {
+        let mut base = Self { epoch, entries: entries.into_iter().collect(), ..Self::default() };
+        base.files = base.entries.values().filter(|entry| is_leaf(entry)).count();
+        for path in tombstones {
+            base.tombstones.insert(path);
+        }
+        base
+    }
+
     /// Takes one step.
     pub fn apply(&mut self, delta: &BaseDelta) {
         match delta {

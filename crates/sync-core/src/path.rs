@@ -4,8 +4,10 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 
 /// The longest path accepted, in bytes, as Linux counts (`PATH_MAX`).
 pub const MAX_PATH_BYTES: usize = 4096;
@@ -18,10 +20,10 @@ pub const STAGE_DIR: &str = ".towline-stage";
 
 /// A path below a sync root: one or more components joined by `/`, none of them empty, `.` or `..`.
 ///
-/// The only way from bytes of a peer or a disk to a path that reaches a system call is [`RelPath::new`].
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RelPath(String);
+/// The only way from bytes of a peer or a disk to a path that reaches a system call is [`RelPath::new`]. A copy shares
+/// the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelPath(Arc<str>);
 
 /// Why a text is not a [`RelPath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,27 +35,11 @@ pub struct PathError {
 
 impl RelPath {
     /// Parses a path of `/`-separated components.
-    pub fn new(path: impl Into<String>) -> Result<Self, PathError> {
+    pub fn new(path: impl Into<Arc<str>>) -> Result<Self, PathError> {
         let path = path.into();
-        let problem = if path.is_empty() {
-            Some("is empty")
-        } else if path.len() > MAX_PATH_BYTES {
-            Some("is longer than 4096 bytes")
-        } else if path.contains('\0') {
-            Some("contains a NUL")
-        } else if path.split('/').count() > MAX_DEPTH {
-            Some("is deeper than 256 folders")
-        } else {
-            path.split('/').find_map(|name| match name {
-                "" => Some("has an empty component"),
-                "." | ".." => Some("has a component `.` or `..`"),
-                name if name.len() > MAX_NAME_BYTES => Some("has a component longer than 255 bytes"),
-                _ => None,
-            })
-        };
-        match problem {
-            Some(problem) => Err(PathError { path, problem }),
+        match problem(path.as_bytes()) {
             None => Ok(Self(path)),
+            Some(problem) => Err(PathError { path: path.as_ref().to_owned(), problem }),
         }
     }
 
@@ -74,7 +60,7 @@ impl RelPath {
 
     /// Returns the folder that holds this path, or `None` at the root.
     pub fn parent(&self) -> Option<Self> {
-        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
     }
 
     /// Returns every folder above this path, nearest first.
@@ -89,12 +75,46 @@ impl RelPath {
 
     /// Tells whether this path lies below `folder` (a path does not lie below itself).
     pub fn is_below(&self, folder: &Self) -> bool {
-        self.0.strip_prefix(&folder.0).is_some_and(|rest| rest.starts_with('/'))
+        self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// Tells whether this is our private folder or lies in it.
     pub fn is_private(&self) -> bool {
         self.components().next() == Some(STAGE_DIR)
+    }
+}
+
+/// Returns what is wrong with a path, looking at each byte once.
+fn problem(path: &[u8]) -> Option<&'static str> {
+    if path.is_empty() {
+        return Some("is empty");
+    }
+    if path.len() > MAX_PATH_BYTES {
+        return Some("is longer than 4096 bytes");
+    }
+    let (mut start, mut depth) = (0, 1);
+    for (at, byte) in path.iter().enumerate() {
+        match byte {
+            0 => return Some("contains a NUL"),
+            b'/' => {
+                if let Some(problem) = name_problem(&path[start..at]) {
+                    return Some(problem);
+                }
+                start = at + 1;
+                depth += 1;
+            }
+            _ => {}
+        }
+    }
+    if depth > MAX_DEPTH { Some("is deeper than 256 folders") } else { name_problem(&path[start..]) }
+}
+
+fn name_problem(name: &[u8]) -> Option<&'static str> {
+    match name {
+        b"" => Some("has an empty component"),
+        b"." | b".." => Some("has a component `.` or `..`"),
+        name if name.len() > MAX_NAME_BYTES => Some("has a component longer than 255 bytes"),
+        _ => None,
     }
 }
 
@@ -137,7 +157,31 @@ impl TryFrom<String> for RelPath {
 
 impl From<RelPath> for String {
     fn from(path: RelPath) -> Self {
-        path.0
+        path.as_str().to_owned()
+    }
+}
+
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = RelPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path")
+            }
+
+            fn visit_str<E: Error>(self, path: &str) -> Result<RelPath, E> {
+                RelPath::new(path).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -178,7 +222,11 @@ mod tests {
         check("a/..", false);
         check("a\0b", false);
         check(&"x".repeat(256), false);
+        check(&vec!["d"; 256].join("/"), true);
         check(&vec!["d"; 257].join("/"), false);
+        check(&format!("{}/a", "x".repeat(255)), true);
+        check(&format!("{}/a", "x".repeat(256)), false);
+        check(&format!("a/{}", "x".repeat(256)), false);
         check(&vec!["d".repeat(200); 25].join("/"), false);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A record is a head of 17 bytes and a body: version (1), body length (4, little endian), the first 8 bytes of the
 //! body's BLAKE3, the first 4 bytes of the BLAKE3 of all before. A snapshot ends with a record that counts the others.
-//! A journal may end in the middle of a record (the machine went down while it was written): what is there of it is
+//! In a snapshot many entries share a record, in the order of their paths, each path without what it has in common with
+//! the one before. A journal may end in the middle of a record (the machine went down while it was written): what is there of it is
 //! dropped. Anything else that is wrong makes the whole unreadable, and an empty base deletes nothing.
 
 use std::borrow::Cow;
@@ -14,11 +15,13 @@ use crate::path::{MAX_PATH_BYTES, RelPath};
 use crate::snapshot::Entry;
 
 /// The version of this format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const HEAD_BYTES: usize = 17;
-/// A path, a link's target and what is around them.
-const MAX_BODY_BYTES: usize = 4 * MAX_PATH_BYTES;
+/// A record of a snapshot gets no more rows when it is this long.
+const FULL_BYTES: usize = 64 * 1024;
+/// A row more, and what is around them: a path and a link's target.
+const MAX_BODY_BYTES: usize = FULL_BYTES + 4 * MAX_PATH_BYTES;
 
 /// Why a base can't be read. The caller begins with an empty one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,19 @@ enum Record<'a> {
     Epoch([u8; 16]),
     /// The last of a snapshot, with the number of those before.
     End(u64),
+    /// Several entries of a snapshot.
+    #[serde(borrow)]
+    Rows(Vec<Row<'a>>),
+}
+
+/// What stands at a path.
+#[derive(Serialize, Deserialize)]
+struct Row<'a> {
+    /// How many bytes of the path are those of the row before.
+    shared: u16,
+    /// The path's other bytes.
+    rest: &'a str,
+    entry: Cow<'a, Entry>,
 }
 
 /// Returns the bytes of a snapshot.
@@ -68,8 +84,22 @@ pub fn encode_base(base: &Base) -> Vec<u8> {
     if let Some(epoch) = base.epoch() {
         add(&Record::Epoch(epoch));
     }
+    let (mut rows, mut size, mut last) = (Vec::new(), 0, "");
     for (path, entry) in base.entries() {
-        add(&Record::Set(Cow::Borrowed(path), Some(Cow::Borrowed(entry))));
+        let path = path.as_str();
+        let shared = path.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
+        let shared = u16::try_from(path.floor_char_boundary(shared)).unwrap_or(0);
+        let rest = &path[usize::from(shared)..];
+        size += rest.len() + if let Entry::Symlink { target } = entry { target.len() + 10 } else { 50 };
+        rows.push(Row { shared, rest, entry: Cow::Borrowed(entry) });
+        last = path;
+        if size >= FULL_BYTES {
+            add(&Record::Rows(std::mem::take(&mut rows)));
+            (size, last) = (0, "");
+        }
+    }
+    if !rows.is_empty() {
+        add(&Record::Rows(rows));
     }
     for path in base.tombstones() {
         add(&Record::Tombstone(Cow::Borrowed(path)));
@@ -93,40 +123,60 @@ pub fn encode_delta(delta: &BaseDelta) -> Vec<u8> {
 
 /// Returns the base that a snapshot and the journal after it hold; both empty make an empty base.
 pub fn decode(snapshot: &[u8], journal: &[u8]) -> Result<Base, RecordError> {
-    let mut base = Base::default();
-    let mut records = Records { part: "snapshot", bytes: snapshot, at: 0 };
-    let mut count = 0;
-    while let Some(record) = records.next()? {
-        match delta(record) {
-            Ok(delta) => base.apply(&delta),
-            Err(end) if end == count && records.at == snapshot.len() => break,
-            Err(_) => return Err(records.damaged()),
-        }
-        count += 1;
-        if records.at == snapshot.len() {
-            return Err(RecordError::Incomplete);
-        }
-    }
-    if records.at != snapshot.len() {
-        return Err(RecordError::Incomplete);
-    }
-    let mut records = Records { part: "journal", bytes: journal, at: 0 };
-    while let Some(record) = records.next()? {
-        base.apply(&delta(record).map_err(|_| records.damaged())?);
-    }
-    Ok(base)
+    read(snapshot, journal).map(|(base, _)| base)
 }
 
-/// Returns what to apply, or the count of an end.
-fn delta(record: Record<'_>) -> Result<BaseDelta, u64> {
-    Ok(match record {
+/// Returns the base that a snapshot and the journal after it hold, and how many bytes of the journal are whole records:
+/// more can be appended after them.
+pub fn read(snapshot: &[u8], journal: &[u8]) -> Result<(Base, usize), RecordError> {
+    let mut records = Records { part: "snapshot", bytes: snapshot, at: 0 };
+    let mut base = if snapshot.is_empty() { Base::default() } else { read_snapshot(&mut records)? };
+    let mut records = Records { part: "journal", bytes: journal, at: 0 };
+    while let Some(record) = records.next()? {
+        base.apply(&delta(record).ok_or_else(|| records.damaged())?);
+    }
+    Ok((base, records.at))
+}
+
+fn read_snapshot(records: &mut Records<'_>) -> Result<Base, RecordError> {
+    let (mut epoch, mut entries, mut tombstones, mut count) = (None, Vec::new(), Vec::new(), 0);
+    loop {
+        match records.next()?.ok_or(RecordError::Incomplete)? {
+            Record::Epoch(found) => epoch = Some(found),
+            Record::Rows(rows) => {
+                read_rows(rows, &mut entries).ok_or_else(|| records.damaged())?;
+            }
+            Record::Tombstone(path) => tombstones.push(path.into_owned()),
+            Record::End(end) if end == count && records.at == records.bytes.len() => {
+                return Ok(Base::from_parts(epoch, entries, &tombstones));
+            }
+            Record::Set(..) | Record::Forget | Record::End(_) => return Err(records.damaged()),
+        }
+        count += 1;
+    }
+}
+
+fn read_rows(rows: Vec<Row<'_>>, entries: &mut Vec<(RelPath, Entry)>) -> Option<()> {
+    entries.reserve(rows.len());
+    let mut path = String::new();
+    for Row { shared, rest, entry } in rows {
+        path.truncate(path.get(..shared.into())?.len());
+        path.push_str(rest);
+        entries.push((RelPath::new(path.as_str()).ok()?, entry.into_owned()));
+    }
+    Some(())
+}
+
+/// Returns what to apply; a snapshot's own records are nothing for a journal.
+fn delta(record: Record<'_>) -> Option<BaseDelta> {
+    Some(match record {
         Record::Set(path, entry) => {
             BaseDelta::Set { path: path.into_owned(), entry: entry.map(Cow::into_owned) }
         }
         Record::Tombstone(path) => BaseDelta::Tombstone { path: path.into_owned() },
         Record::Forget => BaseDelta::Forget,
         Record::Epoch(epoch) => BaseDelta::Epoch(epoch),
-        Record::End(count) => return Err(count),
+        Record::End(_) | Record::Rows(_) => return None,
     })
 }
 
@@ -271,9 +321,14 @@ mod tests {
         let delta = BaseDelta::Set { path: RelPath::new("a/b").unwrap(), entry: Some(Entry::File(file)) };
         let bytes = encode_delta(&delta);
         let body = [&[0, 3][..], b"a/b", &[1, 1], &[7; 32], &[0xac, 2, 1]].concat();
-        assert_eq!(bytes[..5], [1, 42, 0, 0, 0]);
+        assert_eq!(bytes[..5], [2, 42, 0, 0, 0]);
         assert_eq!(bytes[17..], body);
         assert_eq!(encode_delta(&BaseDelta::Forget)[17..], [2]);
         assert_eq!(encode_base(&Base::default())[17..], [4, 0]);
+        let mut base = Base::default();
+        base.apply(&BaseDelta::Set { path: RelPath::new("a").unwrap(), entry: Some(Entry::Directory) });
+        base.apply(&delta);
+        let rows = [&[5, 2, 0, 1, b'a', 0, 1, 2][..], b"/b", &[1], &[7; 32], &[0xac, 2, 1]].concat();
+        assert_eq!(encode_base(&base)[17..17 + rows.len()], rows);
     }
 }

@@ -4,7 +4,7 @@
 //! A file that can't be understood is put aside and the base begins empty, which deletes nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 /// Journal bytes after which a new snapshot is written.
 const COMPACT_BYTES: u64 = 4 * 1024 * 1024;
+/// A journal up to this length goes on in the next session; one that is longer costs more to read than it saves.
+const RESUME_BYTES: u64 = 256 * 1024;
 
 /// One folder's base on disk. Holds the folder's lock as long as it lives.
 #[derive(Debug)]
@@ -51,15 +53,19 @@ impl BaseStore {
             .and_then(|()| write!(lock, "{}", std::process::id()))
             .map_err(local("writing", &lock_path))?;
 
-        let (base, put_aside) = match read(folder).map_err(local("reading the sync base in", folder))? {
-            Ok(base) => (base, None),
+        let loaded = load(folder).map_err(local("reading the sync base in", folder))?;
+        let (base, resumed, put_aside) = match loaded {
+            Ok(Loaded { base, resumable }) => (base, resumable, None),
             Err(error) => {
                 put_aside(folder).map_err(local("putting aside the sync base in", folder))?;
-                (Base::default(), Some(error.to_string()))
+                (Base::default(), None, Some(error.to_string()))
             }
         };
-        let (journal, journal_bytes) =
-            begin(folder, &base).map_err(local("writing the sync base in", folder))?;
+        let journal = match resumed {
+            Some(length) => resume(folder, length),
+            None => begin(folder, &base),
+        };
+        let (journal, journal_bytes) = journal.map_err(local("writing the sync base in", folder))?;
         let folder = folder.to_owned();
         Ok((Self { folder, journal, journal_bytes, put_aside, _lock: lock }, base))
     }
@@ -99,15 +105,38 @@ fn begin(folder: &Path, base: &Base) -> io::Result<(File, u64)> {
     Ok((journal, 0))
 }
 
+/// Goes on with a journal of which `length` bytes are whole records.
+fn resume(folder: &Path, length: u64) -> io::Result<(File, u64)> {
+    let mut journal = private(&folder.join(JOURNAL))?;
+    journal.set_len(length)?;
+    journal.seek(SeekFrom::End(0))?;
+    Ok((journal, length))
+}
+
 /// Reads a base; the inner error says that it is there and can't be understood. Without the lock it may be older than
 /// the truth.
 pub(crate) fn read(folder: &Path) -> io::Result<Result<Base, RecordError>> {
+    Ok(load(folder)?.map(|loaded| loaded.base))
+}
+
+/// A base as it was found.
+struct Loaded {
+    base: Base,
+    /// How long its journal is, if it is to go on.
+    resumable: Option<u64>,
+}
+
+fn load(folder: &Path) -> io::Result<Result<Loaded, RecordError>> {
     let read = |name| match fs::read(folder.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other,
     };
     let snapshot = read(BASE)?;
-    Ok(record::decode(&snapshot, &read(JOURNAL)?))
+    Ok(record::read(&snapshot, &read(JOURNAL)?).map(|(base, length)| {
+        let length = length as u64;
+        let resumable = (!snapshot.is_empty() && length <= RESUME_BYTES).then_some(length);
+        Loaded { base, resumable }
+    }))
 }
 
 /// Returns the process that has the pair, if one does. It is not asked by trying the lock: who begins in that moment
@@ -184,6 +213,25 @@ mod tests {
         assert_ne!(fs::metadata(temp.path().join("journal")).unwrap().len(), 0);
         let wanted = kept.1.clone();
         drop(kept);
+        assert_eq!(Kept::open(temp.path()).1, wanted);
+    }
+
+    #[test]
+    fn a_short_journal_goes_on_behind_its_last_whole_record() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut kept = Kept::open(temp.path());
+        kept.append("one");
+        drop(kept);
+        let journal = temp.path().join("journal");
+        let torn = [fs::read(&journal).unwrap(), b"torn".to_vec()].concat();
+        fs::write(&journal, torn).unwrap();
+        let before = fs::metadata(temp.path().join("base")).unwrap().modified().unwrap();
+        let mut kept = Kept::open(temp.path());
+        kept.append("two");
+        let wanted = kept.1.clone();
+        assert_eq!(wanted.entries().len(), 2);
+        drop(kept);
+        assert_eq!(fs::metadata(temp.path().join("base")).unwrap().modified().unwrap(), before);
         assert_eq!(Kept::open(temp.path()).1, wanted);
     }
 
