@@ -109,9 +109,14 @@ impl DeltaCheck {
 
     /// Takes the next block into account.
     pub fn push(&mut self, block: &Block) -> Result<(), DeltaError> {
+        self.push_ops(&block.ops, block.last)
+    }
+
+    /// Takes the next steps into account, the `last` of them or not.
+    pub fn push_ops(&mut self, ops: &[DeltaOp], last: bool) -> Result<(), DeltaError> {
         let mut literal = 0;
         let mut written = self.written;
-        for op in &block.ops {
+        for op in ops {
             let length = match op {
                 DeltaOp::Literal(bytes) => {
                     literal += bytes.len();
@@ -127,13 +132,13 @@ impl DeltaCheck {
             };
             written = written.checked_add(length).ok_or(DeltaError::TooLong)?;
         }
-        if literal > MAX_BLOCK_BYTES || block.ops.len() > MAX_BLOCK_OPS {
+        if literal > MAX_BLOCK_BYTES || ops.len() > MAX_BLOCK_OPS {
             return Err(DeltaError::TooLarge);
         }
         if written > self.size {
             return Err(DeltaError::TooLong);
         }
-        if block.last && written < self.size {
+        if last && written < self.size {
             return Err(DeltaError::TooShort);
         }
         self.written = written;

@@ -23,7 +23,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::{Base, BaseDelta};
-use crate::message::{Failure, Open, Request, WatchMode};
+use crate::message::{Failure, MAX_SMALL_BYTES, Open, Request, WatchMode};
 use crate::path::RelPath;
 use crate::reconcile::{Mode, View};
 use crate::snapshot::{Entry, Hash};
@@ -81,11 +81,14 @@ pub struct EngineConfig {
     pub small_operations: usize,
     /// The most bytes of small files under way at once, for each side.
     pub small_bytes: u64,
+    /// Files up to this many bytes travel together; [`MAX_SMALL_BYTES`] at most.
+    pub batched_size: u64,
     /// Files above this many bytes wait for each other, and never in front of small ones.
     pub bulk_size: u64,
     /// The most large files under way at once, for each side.
     pub bulk_operations: usize,
-    /// From this many bytes on, a changed file is sent as the difference to the receiver's version.
+    /// From this many bytes on, a changed file that travels by itself is sent as the difference to the receiver's
+    /// version.
     pub delta_size: u64,
     /// This many files may go at once without asking, whatever their share.
     pub deletions_free: usize,
@@ -104,6 +107,7 @@ impl Default for EngineConfig {
             mode: Mode::TwoWay,
             small_operations: 1024,
             small_bytes: 8 * 1024 * 1024,
+            batched_size: MAX_SMALL_BYTES,
             bulk_size: 256 * 1024,
             bulk_operations: 2,
             delta_size: 64 * 1024,

@@ -10,7 +10,7 @@ use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
 /// The version of this format; the agent's hello carries the whole binary's hash besides.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The most file content in one [`Block`], in bytes.
 pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
 /// The longest file that travels in a batch with others, in bytes.
@@ -33,7 +33,7 @@ pub enum Request {
         /// Whether the content of small files comes along: for a first sync, which then reads each file once.
         eager: bool,
     },
-    /// Makes one transition. With [`Content::Incoming`], `Data` messages of the same id follow.
+    /// Makes one transition. With [`Content::Incoming`], `Data` messages of the same id follow at once.
     Apply {
         /// Names the answer.
         id: RequestId,
@@ -49,7 +49,7 @@ pub enum Request {
         /// The piece.
         block: Block,
     },
-    /// Reads a file if it is still `expect`; answered by `Data` or `ReadFailed`.
+    /// Reads a file if it is still `expect`; answered by `Data`, `ReadFailed` or `NeedSignature`.
     Read {
         /// Names the answer.
         id: RequestId,
@@ -57,8 +57,8 @@ pub enum Request {
         path: RelPath,
         /// What it must be.
         expect: File,
-        /// What the receiver has instead: with it, only the difference is sent.
-        basis: Option<Signature>,
+        /// What the receiver has instead: where its blocks are known, only the difference is sent.
+        basis: Basis,
     },
     /// Signs a file's blocks if it is still `expect`; answered by `Signed` or `ReadFailed`.
     Sign {
@@ -78,18 +78,18 @@ pub enum Request {
         /// What the other side had there.
         file: File,
     },
-    /// Reads small files whole, those that are still what is expected; answered by `Fetched`.
+    /// Reads small files, those that are still what is expected; answered by `Fetched`.
     Fetch {
         /// Names the answer.
         id: RequestId,
         /// Which files, and what they must be; together at most [`MAX_BATCH_BYTES`].
-        files: Vec<(RelPath, File)>,
+        files: Vec<Wanted>,
     },
-    /// Makes new entries, each where nothing stands, folders before what is in them; answered by `Installed`.
+    /// Makes entries where nothing stands, folders before what is in them, and replaces files; answered by `Installed`.
     Install {
         /// Names the answer.
         id: RequestId,
-        /// What to make; the content together at most [`MAX_BATCH_BYTES`].
+        /// What to make; the files together at most [`MAX_BATCH_BYTES`].
         entries: Vec<New>,
     },
     /// Gives up an `Apply`, `Keep` or `Read` whose other half failed; what was staged is thrown away. Not answered.
@@ -104,13 +104,69 @@ pub enum Request {
 pub struct New {
     /// Where.
     pub path: RelPath,
+    /// The file that must stand there before and that this one replaces; nothing must with `None`.
+    pub from: Option<File>,
     /// What.
     pub entry: Entry,
-    /// A file's whole content.
-    #[serde(with = "bytes_field")]
-    pub content: Vec<u8>,
-    /// When a file's content was last changed, by the clock of the side that has it: seconds since 1970, nanoseconds.
+    /// A file's bytes; of anything else, none.
+    pub body: Body,
+    /// When a new file's content was last changed, by the clock of the side that has it: seconds since 1970,
+    /// nanoseconds.
     pub modified: Option<(i64, u32)>,
+}
+
+/// The bytes of a small file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// All of them.
+    Whole(#[serde(with = "bytes_field")] Vec<u8>),
+    /// What differs from the file that is replaced, in order.
+    Delta(Vec<DeltaOp>),
+}
+
+impl Body {
+    /// The bytes of what has none.
+    pub const NONE: Self = Self::Whole(Vec::new());
+
+    /// Returns how many bytes of content it carries.
+    pub fn carried(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Delta(ops) => ops.iter().map(DeltaOp::carried).sum(),
+        }
+    }
+}
+
+/// A small file that is asked for together with others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Where.
+    pub path: RelPath,
+    /// What it must be.
+    pub file: File,
+    /// The content that the receiver has instead: if its blocks are known, only the difference is sent.
+    pub basis: Option<Hash>,
+}
+
+/// A small file that was asked for, and found to be what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its bytes, or the difference to what was named.
+    pub body: Body,
+    /// When its content was last changed, by the clock of the side that has it: seconds since 1970, nanoseconds.
+    pub modified: Option<(i64, u32)>,
+}
+
+/// What the receiver of a file has instead of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Basis {
+    /// Nothing that could help: the file is sent whole.
+    None,
+    /// The content with this hash, whose blocks the reader may know. Otherwise a small file is sent whole, and of a
+    /// large one `NeedSignature` is answered.
+    Known(Hash),
+    /// A content with these blocks.
+    Given(Signature),
 }
 
 /// How a replica is opened.
@@ -161,6 +217,16 @@ pub enum DeltaOp {
         /// How many.
         length: u64,
     },
+}
+
+impl DeltaOp {
+    /// Returns how many bytes of content it carries.
+    pub fn carried(&self) -> usize {
+        match self {
+            Self::Literal(bytes) => bytes.len(),
+            Self::Copy { .. } => 0,
+        }
+    }
 }
 
 /// From a replica to the engine.
@@ -219,7 +285,7 @@ pub enum Reply {
         /// Of the request.
         id: RequestId,
         /// The files, in the order asked; `None` where one is not what was expected, or can't be read.
-        files: Vec<Option<New>>,
+        files: Vec<Option<Found>>,
     },
     /// The answer to `Install`: all entries but these stand now, their bytes verified.
     Installed {
@@ -233,6 +299,12 @@ pub enum Reply {
     Problems(Vec<Problem>),
     /// How changes are noticed.
     Watching(WatchMode),
+    /// The blocks of the content that a `Read` named are not known here: to ask with them is cheaper than to send the
+    /// file.
+    NeedSignature {
+        /// Of the request.
+        id: RequestId,
+    },
 }
 
 /// What a replica found when it opened its root.

@@ -12,10 +12,10 @@ use towline_sync_core::path::{MAX_NAME_BYTES, RelPath};
 use towline_sync_core::snapshot::{self, Entry, Hash, Transition};
 
 use crate::commit::{Step, failed};
-use crate::disk::{Kind, open_file, stat_at};
+use crate::disk::{Kind, Timestamp, open_file, stat_at};
 use crate::hook::Moment;
 use crate::incoming::{Incoming, Purpose, Ready};
-use crate::known::{Seen, now};
+use crate::known::{Seen, now, stamp};
 use crate::stage::remove;
 use crate::symlink::stays_beneath;
 use crate::tree::{failure, refusal};
@@ -171,7 +171,7 @@ impl Workspace {
                 let sources = [self.open_source(from), self.store()?.trash.find(file.hash)];
                 for source in sources.into_iter().flatten() {
                     let mut incoming = self.stage_file(id, file, transition)?;
-                    match incoming.fill(source, &mut self.hook) {
+                    match incoming.fill(&source, &mut self.hook) {
                         Ok(true) => return Ok(self.arrived(id, incoming)),
                         Ok(false) => incoming.discard(),
                         Err(error) => {
@@ -194,7 +194,8 @@ impl Workspace {
     fn stage_file(&mut self, id: RequestId, file: snapshot::File, transition: &Transition) -> Step<Incoming> {
         let folder = self.stage()?.share_incoming();
         let purpose = Purpose::Apply(transition.clone());
-        Ok(Incoming::new(purpose, transition.path.clone(), file, folder, format!("{id:x}")))
+        let incoming = Incoming::new(purpose, transition.path.clone(), file, folder, format!("{id:x}"));
+        Ok(if self.tree.memory.is_interested(file.size) { incoming.signing() } else { incoming })
     }
 
     /// Opens the version that `from` names, if it still stands there.
@@ -255,9 +256,16 @@ impl Workspace {
         let transition = transition.clone();
         let path = &transition.path;
         let parent = self.open_parent(path)?;
-        let mode = self.mode_for(parent.as_fd(), &transition);
-        incoming.set_mode(mode).map_err(|error| failed("write", path, &error))?;
-        self.install_staged(&incoming.name, parent.as_fd(), &transition)
+        let mode = self.mode_for(parent.as_fd(), path, incoming.planned().executable);
+        let stamp = stamp();
+        incoming
+            .set_mode(mode)
+            .and_then(|()| incoming.set_modified(stamp))
+            .map_err(|error| failed("write", path, &error))?;
+        if let Some(signature) = incoming.take_signature() {
+            self.tree.memory.keep(incoming.planned().hash, &signature);
+        }
+        self.install_staged(&incoming.name, parent.as_fd(), &transition, Some(stamp))
     }
 
     fn open_parent(&self, path: &RelPath) -> Step<OwnedFd> {
@@ -269,11 +277,12 @@ impl Workspace {
         name: &str,
         parent: BorrowedFd<'_>,
         transition: &Transition,
+        stamp: Option<Timestamp>,
     ) -> Step<Outcome> {
         let Transition { path, from, to: Some(to) } = transition else {
             return Ok(Outcome::Done);
         };
-        self.install(name, parent, path, from.as_ref(), to)
+        self.install(name, parent, path, from.as_ref(), to, stamp)
     }
 
     fn install_or_tidy(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {
@@ -281,7 +290,7 @@ impl Workspace {
         let result = result.map_err(|error| failed("write", &transition.path, &error));
         let result = result.and_then(|()| {
             let parent = self.open_parent(&transition.path)?;
-            self.install_staged(name, parent.as_fd(), transition)
+            self.install_staged(name, parent.as_fd(), transition, None)
         });
         if result.is_err() {
             // What can't be removed now is swept when the root is opened next.
@@ -323,10 +332,9 @@ impl Workspace {
     }
 
     /// Returns the mode of a file that takes the place of what stands there.
-    fn mode_for(&self, parent: BorrowedFd<'_>, transition: &Transition) -> Mode {
-        let old = stat_at(parent, transition.path.name());
+    pub(crate) fn mode_for(&self, parent: BorrowedFd<'_>, path: &RelPath, executable: bool) -> Mode {
+        let old = stat_at(parent, path.name());
         let old = old.ok().filter(|stat| stat.kind == Kind::File).map(|stat| stat.mode);
-        let executable = matches!(&transition.to, Some(Entry::File(file)) if file.executable);
         file_mode(executable, old, self.umask)
     }
 

@@ -12,7 +12,7 @@ use towline_sync_core::message::Outcome;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, Opaque};
 
-use crate::disk::{Identity, Kind, list, open_folder, read_link, stat_at};
+use crate::disk::{Identity, Kind, Timestamp, list, open_folder, read_link, stat_at};
 use crate::hook::Moment;
 use crate::known::{Departed, Seen, is_recent, now};
 use crate::read::hash_file;
@@ -39,7 +39,8 @@ enum Leftovers {
 }
 
 impl Workspace {
-    /// Puts the entry staged as `name` at `path`, in the open folder `parent`, where `from` must stand.
+    /// Puts the entry staged as `name` at `path`, in the open folder `parent`, where `from` must stand. A file was given
+    /// the modification time `stamp`.
     pub(crate) fn install(
         &mut self,
         name: &str,
@@ -47,6 +48,7 @@ impl Workspace {
         path: &RelPath,
         from: Option<&Entry>,
         to: &Entry,
+        stamp: Option<Timestamp>,
     ) -> Step<Outcome> {
         let actual = self.actual(parent, path)?;
         if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
@@ -71,7 +73,7 @@ impl Workspace {
             }
             Some(expected) => self.exchange(name, parent, path, &expected, ours)?,
         }
-        self.record_ours(parent, path, to, ours);
+        self.record_ours(parent, path, to, ours, stamp);
         Ok(Outcome::Done)
     }
 
@@ -151,10 +153,18 @@ impl Workspace {
     }
 
     /// Returns what stands at `path` now.
-    pub(crate) fn actual(&self, parent: BorrowedFd<'_>, path: &RelPath) -> Step<Option<Seen>> {
-        self.tree
+    pub(crate) fn actual(&mut self, parent: BorrowedFd<'_>, path: &RelPath) -> Step<Option<Seen>> {
+        let seen = self
+            .tree
             .look(parent, path.name(), path, Trust::Settled, &Departed::default())
-            .map_err(|error| failed("look at", path, &error))
+            .map_err(|error| failed("look at", path, &error))?;
+        if let Some(seen) = &seen
+            && self.tree.known.get(path).is_some_and(|known| known.entry == seen.entry && known != seen)
+        {
+            // It need not be read again.
+            self.tree.record(path.clone(), seen.clone());
+        }
+        Ok(seen)
     }
 
     /// Returns what stands at `path` if it is `from`; otherwise the request is stale.
@@ -415,10 +425,21 @@ impl Workspace {
     }
 
     /// Records what we put at `path`, if it is still there: the events it causes then say nothing new.
-    fn record_ours(&mut self, parent: BorrowedFd<'_>, path: &RelPath, to: &Entry, ours: Identity) {
+    fn record_ours(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        path: &RelPath,
+        to: &Entry,
+        ours: Identity,
+        stamp: Option<Timestamp>,
+    ) {
         match stat_at(parent, path.name()) {
             Ok(stat) if stat.identity == ours => {
-                self.tree.record(path.clone(), Seen::new(to.clone(), stat, now()));
+                let seen = match stamp {
+                    Some(stamp) => Seen::stamped(to.clone(), stat, stamp, now()),
+                    None => Seen::new(to.clone(), stat, now()),
+                };
+                self.tree.record(path.clone(), seen);
             }
             _ => {
                 self.suspects.insert(path.clone(), true);

@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_SMALL_BYTES, New};
-use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::{self, Entry, Hash};
+use towline_sync_core::message::{Body, Found, MAX_BATCH_BYTES, MAX_SMALL_BYTES, Wanted};
+use towline_sync_core::snapshot::Hash;
 
 use crate::disk::{is_still, open_file};
 use crate::known::Seen;
-use crate::read::read_small;
+use crate::read::{Ops, read_small};
 use crate::scan::Trust;
 use crate::tree::Tree;
 
@@ -21,14 +20,21 @@ const ANSWER_BYTES: usize = 3 * MAX_BATCH_BYTES;
 
 impl Tree {
     /// Reads small files; `None` stands for one that is not what was expected, or can't be read.
-    pub(crate) fn fetch(&self, files: &[(RelPath, snapshot::File)]) -> Vec<Option<New>> {
+    pub(crate) fn fetch(&self, files: &[Wanted]) -> Vec<Option<Found>> {
         let mut folder = None;
         let (mut content, mut all) = (0, 0);
-        let mut fetch = |path: &RelPath, expect: &snapshot::File| -> Option<New> {
+        let mut fetch = |wanted: &Wanted| -> Option<Found> {
+            let Wanted { path, file: expect, basis } = wanted;
             let size = usize::try_from(expect.size).ok().filter(|_| expect.size <= MAX_SMALL_BYTES)?;
             (content, all) = (content + size, all + size + path.as_str().len() + OVERHEAD_BYTES);
             if content > MAX_BATCH_BYTES || all > ANSWER_BYTES {
                 return None;
+            }
+            if self.rules.decide(path).ignored {
+                return None;
+            }
+            if let Some(ops) = basis.and_then(|basis| self.memory.delta(basis, expect.hash)) {
+                return Some(Found { body: Body::Delta(ops), modified: None });
             }
             let parent = path.parent();
             if folder.as_ref().is_none_or(|(open, _)| *open != parent) {
@@ -36,15 +42,13 @@ impl Tree {
                 folder = Some((parent, self.root.open_parent(path).ok().filter(|_| !pruned)));
             }
             let (_, Some(open)) = folder.as_ref()? else { return None };
-            if self.rules.decide(path).ignored {
-                return None;
-            }
-            self.fetch_one(open, path, *expect).ok().flatten()
+            self.fetch_one(open, wanted).ok().flatten()
         };
-        files.iter().map(|(path, expect)| fetch(path, expect)).collect()
+        files.iter().map(&mut fetch).collect()
     }
 
-    fn fetch_one(&self, folder: &OwnedFd, path: &RelPath, expect: snapshot::File) -> io::Result<Option<New>> {
+    fn fetch_one(&self, folder: &OwnedFd, wanted: &Wanted) -> io::Result<Option<Found>> {
+        let Wanted { path, file: expect, basis } = wanted;
         let (mut file, stat): (File, _) = open_file(folder.as_fd(), path.name())?;
         if stat.size != expect.size || stat.is_executable() != expect.executable {
             return Ok(None);
@@ -59,11 +63,11 @@ impl Tree {
         if content.len() as u64 != expect.size || hash != expect.hash {
             return Ok(None);
         }
-        Ok(Some(New {
-            path: path.clone(),
-            entry: Entry::File(expect),
-            content,
-            modified: Some(stat.modified),
-        }))
+        let old = basis.and_then(|basis| self.memory.signature(basis));
+        let body = match old.and_then(|old| Ops::between(&old, &content)) {
+            Some(ops) => Body::Delta(ops),
+            None => Body::Whole(content),
+        };
+        Ok(Some(Found { body, modified: Some(stat.modified) }))
     }
 }

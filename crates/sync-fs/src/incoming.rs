@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
+use towline_sync_core::block::{Signature, SignatureBuilder};
 use towline_sync_core::delta::DeltaCheck;
 use towline_sync_core::message::{Block, DeltaOp, Outcome, RequestId};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry, Hash, Transition};
 
+use crate::disk::{Timestamp, stat_of};
 use crate::hook::{Hook, Moment};
-use crate::read::{BUFFER_BYTES, buffer_for, read_some};
+use crate::install::set_modified;
+use crate::read::{BUFFER_BYTES, beside, buffer_for, is_worth_two};
 use crate::stage::{create, remove};
 use crate::tree::{failure, refusal};
 
@@ -38,7 +41,7 @@ pub(crate) struct Incoming {
     pub(crate) folder: Arc<OwnedFd>,
     pub(crate) name: String,
     planned: snapshot::File,
-    hasher: blake3::Hasher,
+    sums: Sums,
     pub(crate) basis: Option<File>,
     check: DeltaCheck,
     copied: bool,
@@ -71,11 +74,22 @@ impl Incoming {
             folder,
             name,
             planned,
-            hasher: blake3::Hasher::new(),
+            sums: Sums::default(),
             basis: None,
             check: DeltaCheck::new(planned.size, basis),
             copied: false,
         }
+    }
+
+    /// Has the blocks signed too.
+    pub(crate) fn signing(mut self) -> Self {
+        self.sums.signer = Some(SignatureBuilder::new(self.planned.size));
+        self
+    }
+
+    /// Returns the signature of what has arrived, if it was to be made.
+    pub(crate) fn take_signature(&mut self) -> Option<Signature> {
+        self.sums.signer.take()?.finish().ok()
     }
 
     /// Tells whether the block copies from an older version that is not open yet.
@@ -107,7 +121,7 @@ impl Incoming {
         if !block.last {
             return Ok(false);
         }
-        if Hash(*self.hasher.finalize().as_bytes()) == self.planned.hash {
+        if self.sums.hash() == self.planned.hash {
             Ok(true)
         } else if self.copied {
             Err(Outcome::NeedContent)
@@ -120,27 +134,21 @@ impl Incoming {
     }
 
     /// Fills the file from `source`; tells whether that was the planned content.
-    pub(crate) fn fill(&mut self, mut source: File, hook: &mut Hook) -> io::Result<bool> {
-        let mut buffer = buffer_for(self.planned.size);
-        let mut left = self.planned.size;
-        loop {
-            let count = read_some(&mut source, &mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            if count as u64 > left {
-                return Ok(false);
-            }
-            left -= count as u64;
-            hook.at(Moment::Write, &self.path)?;
-            self.write(&buffer[..count])?;
-        }
-        Ok(left == 0 && Hash(*self.hasher.finalize().as_bytes()) == self.planned.hash)
+    pub(crate) fn fill(&mut self, source: &File, hook: &mut Hook) -> io::Result<bool> {
+        hook.at(Moment::Write, &self.path)?;
+        let size = self.planned.size;
+        let copied = self.copy_from(source, 0, size)?;
+        Ok(copied == size && stat_of(source.as_fd())?.size == size && self.sums.hash() == self.planned.hash)
     }
 
     /// Sets the permission bits of the staged file.
     pub(crate) fn set_mode(&mut self, mode: Mode) -> io::Result<()> {
         Ok(fchmod(self.file()?, mode)?)
+    }
+
+    /// Sets the modification time of the staged file.
+    pub(crate) fn set_modified(&mut self, stamp: Timestamp) -> io::Result<()> {
+        set_modified(self.file()?, stamp)
     }
 
     /// Throws away what was staged.
@@ -150,7 +158,7 @@ impl Incoming {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
+        self.sums.push(bytes);
         self.file()?.write_all(bytes)
     }
 
@@ -163,25 +171,68 @@ impl Incoming {
         Ok(self.file.insert(file))
     }
 
-    fn copy(&mut self, mut offset: u64, mut length: u64) -> io::Result<()> {
+    fn copy(&mut self, offset: u64, length: u64) -> io::Result<()> {
         self.copied = true;
-        let mut buffer = buffer_for(length);
-        while length > 0 {
-            let part = usize::try_from(length).unwrap_or(BUFFER_BYTES).min(buffer.len());
-            let Some(basis) = &self.basis else {
-                return Err(Errno::INVAL.into());
-            };
-            if let Err(error) = basis.read_exact_at(&mut buffer[..part], offset) {
-                if error.kind() != io::ErrorKind::UnexpectedEof {
-                    return Err(error);
-                }
-                // It was cut meanwhile: the hash will tell.
-                buffer[..part].fill(0);
-            }
-            self.write(&buffer[..part])?;
-            offset += part as u64;
-            length -= part as u64;
+        let Some(basis) = self.basis.take() else {
+            return Err(Errno::INVAL.into());
+        };
+        let copied = self.copy_from(&basis, offset, length);
+        self.basis = Some(basis);
+        let mut missing = length - copied?;
+        // It was cut meanwhile: the hash will tell.
+        let zeros = buffer_for(missing);
+        while missing > 0 {
+            let part = usize::try_from(missing).unwrap_or(BUFFER_BYTES).min(zeros.len());
+            self.write(&zeros[..part])?;
+            missing -= part as u64;
         }
         Ok(())
+    }
+
+    /// Appends `length` bytes of `source`, or what there is of them; returns how many.
+    fn copy_from(&mut self, source: &File, offset: u64, length: u64) -> io::Result<u64> {
+        self.file()?;
+        let Self { file: Some(file), sums, .. } = self else { return Err(Errno::INVAL.into()) };
+        let mut copy = |sums: &mut dyn FnMut(&[u8])| {
+            let mut buffer = buffer_for(length);
+            let mut done = 0;
+            while done < length {
+                let part = usize::try_from(length - done).unwrap_or(BUFFER_BYTES).min(buffer.len());
+                let count = match source.read_at(&mut buffer[..part], offset + done) {
+                    Ok(0) => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    count => count?,
+                };
+                sums(&buffer[..count]);
+                file.write_all(&buffer[..count])?;
+                done += count as u64;
+            }
+            Ok(done)
+        };
+        if is_worth_two(length) {
+            beside(|bytes| sums.push(bytes), copy)
+        } else {
+            copy(&mut |bytes| sums.push(bytes))
+        }
+    }
+}
+
+/// What is found out of the content as it comes.
+#[derive(Debug, Default)]
+struct Sums {
+    hasher: blake3::Hasher,
+    signer: Option<SignatureBuilder>,
+}
+
+impl Sums {
+    fn push(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        if let Some(signer) = &mut self.signer {
+            signer.push(bytes);
+        }
+    }
+
+    fn hash(&self) -> Hash {
+        Hash(*self.hasher.finalize().as_bytes())
     }
 }

@@ -1,24 +1,29 @@
-//! Makes new entries in batches. A new folder is built whole beside the tree and takes its place with one rename.
+//! Makes new entries and replaces small files in batches. A new folder is built whole beside the tree and takes its place
+//! with one rename.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::fs::{
     Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat, symlinkat, syncfs,
 };
 use rustix::io::Errno;
-use towline_sync_core::message::{MAX_BATCH_BYTES, New, Outcome, RequestId};
+use towline_sync_core::block::sign;
+use towline_sync_core::delta::DeltaCheck;
+use towline_sync_core::message::{Body, DeltaOp, MAX_BATCH_BYTES, New, Outcome, RequestId};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry, Hash, Opaque};
 
 use crate::apply::{FEW, file_mode, not_synced};
 use crate::commit::{Step, failed, move_new};
-use crate::disk::{Identity, Stat, enter_folder, stat_at, stat_of};
+use crate::disk::{Identity, Stat, Timestamp, enter_folder, open_file, stat_at, stat_of};
 use crate::hook::Moment;
-use crate::known::{Seen, now};
+use crate::known::{Seen, now, stamp};
 use crate::stage::{Stage, remove, remove_tree};
 use crate::symlink::stays_beneath;
 use crate::tree::refusal;
@@ -55,6 +60,8 @@ struct Item {
     parent: Option<usize>,
     children: Vec<usize>,
     made: Step<Seen>,
+    /// The modification time that a file was given.
+    stamp: Timestamp,
 }
 
 /// The folders outside the batch that its entries go into.
@@ -114,7 +121,9 @@ impl Workspace {
         };
         for (index, new) in news.iter().enumerate() {
             let parent = new.path.parent().and_then(|parent| batch.made.get(&parent).copied());
-            batch.items.push(Item { parent, children: Vec::new(), made: Err(Outcome::NeedContent) });
+            let made = Err(Outcome::NeedContent);
+            let stamp = new.modified.unwrap_or_else(stamp);
+            batch.items.push(Item { parent, children: Vec::new(), made, stamp });
             let made = self.stage_one(&mut batch, index);
             batch.items[index].made = made;
             if let Some(parent) = parent {
@@ -147,7 +156,8 @@ impl Workspace {
             }
         }
         for (item, new) in batch.items.iter().zip(news.iter()) {
-            if let Ok(seen) = &item.made {
+            // What was replaced was recorded then.
+            if let (Ok(seen), None) = (&item.made, new.from) {
                 self.tree.record(new.path.clone(), seen.clone());
             }
         }
@@ -165,16 +175,17 @@ impl Workspace {
         let Some(first) = news.first() else { return Ok(()) };
         self.store()?;
         self.tree.root.check().map_err(|error| failed("find the folder of", &first.path, &error))?;
-        let size = news.iter().map(|new| new.content.len()).sum::<usize>();
-        if size > MAX_BATCH_BYTES {
+        let size = |new: &New| if let Entry::File(file) = new.entry { file.size } else { 0 };
+        let size = news.iter().map(size).fold(0, u64::saturating_add);
+        if size > MAX_BATCH_BYTES as u64 {
             return Err(Outcome::Failed(refusal(Errno::FBIG, format!("{size} bytes are too many together"))));
         }
-        self.check_free(&first.path, size as u64)
+        self.check_free(&first.path, size)
     }
 
     /// Refuses what must never be touched, whoever asks.
     fn check_new(&self, parents: &mut Parents, new: &New) -> Step<()> {
-        let New { path, entry, content, .. } = new;
+        let New { path, from, entry, .. } = new;
         let verdict = self.tree.rules.decide(path);
         let pruned = verdict.skip_dir || parents.is_pruned(self, path);
         self.check_path(path, pruned || (verdict.ignored && *entry != Entry::Directory))?;
@@ -184,17 +195,20 @@ impl Workspace {
             Entry::Symlink { target } if !stays_beneath(path, target) => {
                 return refuse(Errno::PERM, "the symbolic link can lead outside the folder");
             }
-            Entry::Symlink { .. } | Entry::Directory => {}
+            Entry::Symlink { .. } | Entry::Directory if from.is_some() => {
+                return refuse(Errno::PROTO, "only a file takes a file's place together with others");
+            }
             Entry::File(file) if file.size > self.options.limits.file_size => {
                 return refuse(Errno::FBIG, &format!("{} bytes are too many", file.size));
             }
-            Entry::File(file) => {
-                if content.len() as u64 != file.size || Hash::of(content) != file.hash {
-                    return Err(Outcome::NeedContent);
-                }
-            }
+            Entry::Symlink { .. } | Entry::Directory | Entry::File(_) => {}
         }
-        match self.tree.guard.refusal_by_name(path) {
+        let refusal = match from {
+            None => self.tree.guard.refusal_by_name(path),
+            // What stands there may be known by another name.
+            Some(_) => self.tree.guard.refusal(&self.tree.root, path),
+        };
+        match refusal {
             None => Ok(()),
             Some(why) => refuse(Errno::PERM, &format!("never written from the other side: {why}")),
         }
@@ -213,6 +227,13 @@ impl Workspace {
         self.check_new(&mut batch.parents, new)?;
         if batch.made.contains_key(path) {
             return Err(Outcome::Stale { actual: Some(Entry::Directory) });
+        }
+        if new.from.is_some() && batch.items[index].parent.is_some() {
+            // In a folder that is being made there is nothing to be replaced.
+            return Err(Outcome::Stale { actual: None });
+        }
+        if let Some(seen) = self.stands(&mut batch.parents, new)? {
+            return Ok(seen);
         }
         let incoming = self.stage()?.share_incoming();
         let staging = |error: io::Error| match error.raw_os_error() {
@@ -237,12 +258,66 @@ impl Workspace {
                 .and_then(|()| stat_at(folder.as_fd(), &name))
                 .map_err(staging)?,
             Entry::File(file) => {
-                write_new(folder.as_fd(), &name, new, *file, self.umask, batch.force_each).map_err(staging)?
+                let (content, mode) = self.content(&mut batch.parents, new, *file)?;
+                let stamp = batch.items[index].stamp;
+                let stat = write_new(folder.as_fd(), &name, &content, mode, stamp, batch.force_each);
+                let stat = stat.map_err(staging)?;
+                if self.tree.memory.is_interested(file.size)
+                    && let Ok(signature) = sign(&content[..], file.size)
+                {
+                    self.tree.memory.keep(file.hash, &signature);
+                }
+                self.hook.at(Moment::Staged, path).map_err(staging)?;
+                return Ok(Seen::stamped(new.entry.clone(), stat, stamp, taken));
             }
             Entry::Opaque(_) => return Err(not_synced(path)),
         };
         self.hook.at(Moment::Staged, path).map_err(staging)?;
         Ok(Seen::new(new.entry.clone(), stat, taken))
+    }
+
+    /// Returns what stands in the place of a file that is to be replaced, if that was done already.
+    fn stands(&mut self, parents: &mut Parents, new: &New) -> Step<Option<Seen>> {
+        if new.from.is_none() {
+            return Ok(None);
+        }
+        let parent = parents.open(self, &new.path)?;
+        let actual = self.actual(parent.as_fd(), &new.path)?;
+        Ok(actual.filter(|seen| seen.entry == new.entry))
+    }
+
+    /// Returns a file's content, verified, and the mode that it gets.
+    fn content<'a>(
+        &mut self,
+        parents: &mut Parents,
+        new: &'a New,
+        file: snapshot::File,
+    ) -> Step<(Cow<'a, [u8]>, Mode)> {
+        let path = &new.path;
+        let mut mode = file_mode(file.executable, None, self.umask);
+        let mut old = None;
+        if let Some(from) = new.from {
+            let parent = parents.open(self, path)?;
+            let actual = self.actual(parent.as_fd(), path)?;
+            if let Some(expected) = self.expect(parent.as_fd(), path, actual, Some(&Entry::File(from)))? {
+                mode = file_mode(file.executable, Some(expected.stat.mode), self.umask);
+                let opened = open_file(parent.as_fd(), path.name());
+                let (open, stat) = opened.map_err(|error| failed("read", path, &error))?;
+                if stat != expected.stat {
+                    return Err(self.stale(parent.as_fd(), path));
+                }
+                old = Some((open, from.size));
+            }
+        }
+        let content = match (&new.body, old) {
+            (Body::Whole(bytes), _) => Cow::Borrowed(&bytes[..]),
+            (Body::Delta(ops), Some((open, size))) => Cow::Owned(build(&open, size, ops, file.size)?),
+            (Body::Delta(_), None) => return Err(Outcome::NeedContent),
+        };
+        if content.len() as u64 != file.size || Hash::of(&content) != file.hash {
+            return Err(Outcome::NeedContent);
+        }
+        Ok((content, mode))
     }
 
     fn place_top(&mut self, batch: &mut Batch, index: usize) {
@@ -253,7 +328,15 @@ impl Workspace {
         match parent.and_then(|parent| Ok((parent, incoming?))) {
             Ok((parent, incoming)) => {
                 let name = batch.name(index);
-                self.place(batch, index, &parent, incoming.as_fd(), &name);
+                let Some(from) = news[index].from else {
+                    return self.place(batch, index, &parent, incoming.as_fd(), &name);
+                };
+                let (from, to) = (Entry::File(from), &news[index].entry);
+                let stamp = batch.items[index].stamp;
+                match self.install(&name, parent.as_fd(), path, Some(&from), to, Some(stamp)) {
+                    Ok(Outcome::Done) => {}
+                    Ok(outcome) | Err(outcome) => batch.fail(index, &outcome),
+                }
             }
             Err(outcome) => batch.fail(index, &outcome),
         }
@@ -290,7 +373,8 @@ impl Workspace {
         match moved {
             Ok(()) => match stat_at(parent, path.name()) {
                 Ok(stat) if Ok(stat.identity) == batch.identity(index) => {
-                    batch.items[index].made = Ok(Seen::new(new.entry.clone(), stat, now()));
+                    let stamp = batch.items[index].stamp;
+                    batch.items[index].made = Ok(Seen::stamped(new.entry.clone(), stat, stamp, now()));
                 }
                 _ => {
                     self.suspects.insert(path.clone(), true);
@@ -537,23 +621,38 @@ fn make_folder(folder: BorrowedFd<'_>, name: &str) -> io::Result<(OwnedFd, Stat)
     Ok((fd, stat))
 }
 
+/// Builds a small file of `size` bytes from its older version.
+fn build(old: &File, old_size: u64, ops: &[DeltaOp], size: u64) -> Step<Vec<u8>> {
+    DeltaCheck::new(size, old_size).push_ops(ops, true).map_err(|_| Outcome::NeedContent)?;
+    let mut content = Vec::new();
+    for op in ops {
+        match op {
+            DeltaOp::Literal(bytes) => content.extend_from_slice(bytes),
+            DeltaOp::Copy { offset, length } => {
+                let at = content.len();
+                // The sum of all was checked: it is that of a small file.
+                content.resize(at + usize::try_from(*length).map_err(|_| Outcome::NeedContent)?, 0);
+                old.read_exact_at(&mut content[at..], *offset).map_err(|_| Outcome::NeedContent)?;
+            }
+        }
+    }
+    Ok(content)
+}
+
 fn write_new(
     folder: BorrowedFd<'_>,
     name: &str,
-    new: &New,
-    file: snapshot::File,
-    umask: u32,
+    content: &[u8],
+    mode: Mode,
+    stamp: Timestamp,
     force: bool,
 ) -> io::Result<Stat> {
-    let mode = file_mode(file.executable, None, umask);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(folder, name, flags, mode)?;
     let mut file = File::from(fd);
     let mut write = || {
-        file.write_all(&new.content)?;
-        if let Some(times) = times(new.modified) {
-            futimens(&file, &times)?;
-        }
+        file.write_all(content)?;
+        set_modified(&file, stamp)?;
         let mut stat = stat_of(file.as_fd())?;
         if stat.mode & 0o777 != mode.as_raw_mode() {
             fchmod(&file, mode)?;
@@ -572,11 +671,15 @@ fn write_new(
     written
 }
 
-fn times(modified: Option<(i64, u32)>) -> Option<Timestamps> {
+/// Gives a file a modification time.
+pub(crate) fn set_modified(file: &File, (seconds, nanoseconds): Timestamp) -> io::Result<()> {
     // Larger values of nanoseconds are commands of their own.
-    let (seconds, nanoseconds) = modified.filter(|(_, nanoseconds)| *nanoseconds < 1_000_000_000)?;
-    Some(Timestamps {
+    if nanoseconds >= 1_000_000_000 {
+        return Ok(());
+    }
+    let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
-    })
+    };
+    Ok(futimens(file, &times)?)
 }

@@ -12,6 +12,9 @@ use crate::disk::{Identity, Stat, Timestamp};
 /// The coarsest time stamp of a file system in use (FAT), in seconds.
 const GRANULARITY_SECONDS: i64 = 2;
 
+/// Two ticks of the slowest clock of a kernel, by which it tells the time of a write, in nanoseconds.
+const STAMP_AGE: u32 = 20_000_000;
+
 /// What was seen at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -26,6 +29,13 @@ impl Seen {
     /// Makes the record of a file that was looked at from `taken` on.
     pub(crate) fn new(entry: Entry, stat: Stat, taken: Timestamp) -> Self {
         Self { entry, stat, racy: is_recent(&stat, taken) }
+    }
+
+    /// Makes the record of a file of ours, which nobody could write to before it had the modification time `stamp`.
+    pub(crate) fn stamped(entry: Entry, stat: Stat, stamp: Timestamp, taken: Timestamp) -> Self {
+        let mut seen = Self::new(entry, stat, taken);
+        seen.racy &= !is_distinct(&stat, stamp, taken);
+        seen
     }
 
     /// Returns the hash, if this is a file.
@@ -49,6 +59,23 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn is_recent(stat: &Stat, taken: Timestamp) -> bool {
     let floor = (taken.0.saturating_sub(GRANULARITY_SECONDS), taken.1);
     stat.modified.max(stat.changed) >= floor
+}
+
+/// Returns a modification time that no write from now on gives a file.
+pub(crate) fn stamp() -> Timestamp {
+    let (seconds, nanoseconds) = now();
+    match nanoseconds.checked_sub(STAMP_AGE) {
+        Some(nanoseconds) => (seconds, nanoseconds),
+        None => (seconds - 1, nanoseconds + 1_000_000_000 - STAMP_AGE),
+    }
+}
+
+/// Tells whether every later write gives the file another modification time than `stamp`, which we gave it: it was past
+/// by then, and the disk keeps nanoseconds.
+fn is_distinct(stat: &Stat, stamp: Timestamp, taken: Timestamp) -> bool {
+    let nanoseconds = |of: Timestamp| of.0.saturating_mul(1_000_000_000).saturating_add(of.1.into());
+    let age = nanoseconds(taken).saturating_sub(nanoseconds(stamp));
+    stat.modified == stamp && !stamp.1.is_multiple_of(1000) && age >= STAMP_AGE.into()
 }
 
 /// Everything that was reported, by path.

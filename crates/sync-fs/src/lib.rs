@@ -36,6 +36,7 @@ mod inbox;
 mod incoming;
 mod install;
 mod known;
+mod memory;
 mod mounts;
 mod options;
 mod read;

@@ -12,7 +12,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use towline_sync_core::block::sign;
 use towline_sync_core::delta::delta;
-use towline_sync_core::message::{Block, DeltaOp, Failure, MAX_BLOCK_BYTES, Reply, RequestId, Signature};
+use towline_sync_core::message::{
+    Basis, Block, DeltaOp, Failure, MAX_BLOCK_BYTES, MAX_SMALL_BYTES, Reply, RequestId, Signature,
+};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry, Hash};
 
@@ -39,6 +41,8 @@ enum Source {
     Whole(Box<Hashing>),
     /// Compared by a thread of its own with what the receiver has.
     Difference(Difference),
+    /// Compared when it was read to be hashed.
+    Remembered(Vec<DeltaOp>),
 }
 
 /// What comes next of a file.
@@ -52,14 +56,31 @@ pub(crate) enum Next {
 }
 
 impl Reading {
-    /// Opens the file at `path` if it still looks like `expect`; what it is for certain shows at its end.
+    /// Opens the file at `path` if it still looks like `expect`; what it is for certain shows at its end. Otherwise
+    /// returns the answer.
     pub(crate) fn start(
         tree: &Tree,
         id: RequestId,
         path: RelPath,
         expect: snapshot::File,
-        basis: Option<Signature>,
+        basis: Basis,
     ) -> Result<Self, Reply> {
+        let basis = match basis {
+            Basis::None => None,
+            Basis::Given(signature) => Some(signature),
+            Basis::Known(hash) => {
+                // The difference makes what is expected, whatever stands here by now.
+                let is_ignored = tree.rules.is_pruned(&path) || tree.rules.decide(&path).ignored;
+                if let Some(ops) = tree.memory.delta(hash, expect.hash).filter(|_| !is_ignored) {
+                    return Ok(Self { id, path, source: Source::Remembered(ops) });
+                }
+                let known = tree.memory.signature(hash);
+                if known.is_none() && expect.size > MAX_SMALL_BYTES {
+                    return Err(Reply::NeedSignature { id });
+                }
+                known
+            }
+        };
         let file = match open(tree, &path, expect) {
             Ok(Some(file)) => file,
             Ok(None) => return Err(read_failed(tree, id, &path, None)),
@@ -81,6 +102,7 @@ impl Reading {
         match &mut self.source {
             Source::Whole(file) => file.next(),
             Source::Difference(difference) => difference.next(),
+            Source::Remembered(ops) => Next::Block(Block { ops: std::mem::take(ops), last: true }),
         }
     }
 }

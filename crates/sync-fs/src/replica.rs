@@ -200,9 +200,11 @@ impl Worker {
             (Request::Read { id, path, expect, basis }, Some(session)) => {
                 match Reading::start(&session.workspace.tree, id, path.clone(), expect, basis) {
                     Ok(reading) => session.readings.push_back(reading),
-                    Err(failed) => {
-                        session.workspace.suspects.insert(path, true);
-                        self.reply(failed);
+                    Err(reply) => {
+                        if matches!(reply, Reply::ReadFailed { .. }) {
+                            session.workspace.suspects.insert(path, true);
+                        }
+                        self.reply(reply);
                     }
                 }
             }

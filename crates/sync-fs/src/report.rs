@@ -1,6 +1,6 @@
 //! Puts what a scan finds into messages.
 
-use towline_sync_core::message::{MAX_BATCH_BYTES, New, Reply};
+use towline_sync_core::message::{Body, MAX_BATCH_BYTES, New, Reply};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Entry;
 
@@ -47,7 +47,8 @@ impl Report {
             self.tell_contents(tell);
         }
         self.content_bytes += content.len();
-        if let Some(contents) = self.contents.push(New { path, entry, content, modified }, size) {
+        let new = New { path, from: None, entry, body: Body::Whole(content), modified };
+        if let Some(contents) = self.contents.push(new, size) {
             self.content_bytes = 0;
             tell(Reply::Contents(contents));
         }

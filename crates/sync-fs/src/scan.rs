@@ -9,7 +9,7 @@ use towline_sync_core::snapshot::{Entry, Opaque};
 
 use crate::disk::{Kind, Stat, read_link, stat_at};
 use crate::known::{Departed, Seen, now};
-use crate::read::{file_entry, read_file};
+use crate::read::{Also, file_entry, read_file};
 use crate::symlink::stays_beneath;
 use crate::tree::Tree;
 
@@ -89,7 +89,8 @@ impl Tree {
                     if let Some(hash) = departed.hash(&stat) {
                         file_entry(hash, stat.size, &stat)
                     } else {
-                        match read_file(folder, name, keep) {
+                        let old = self.known.get(path).and_then(Seen::hash);
+                        match read_file(folder, name, Also { memory: &self.memory, old, keep }) {
                             Ok(read) => return Ok(Some(read)),
                             Err(error) if is_ours(&error) => return Err(error),
                             Err(error) if is_absent(&error) || is_replaced(&error) => continue,

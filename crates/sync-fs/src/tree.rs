@@ -12,6 +12,7 @@ use towline_sync_core::snapshot::{Entry, Opaque};
 use crate::disk::Root;
 use crate::guard::Guard;
 use crate::known::{Known, Seen};
+use crate::memory::Memory;
 use crate::rules::Rules;
 use crate::watch_table::WatchTable;
 
@@ -26,6 +27,7 @@ pub(crate) struct Tree {
     pub(crate) known: Known,
     /// What the last session knew: believed of files whose stat is still the same, until they are known again.
     pub(crate) remembered: Known,
+    pub(crate) memory: Memory,
     pub(crate) guard: Guard,
     /// `None` where the kernel gives no events.
     pub(crate) watches: Option<Arc<WatchTable>>,

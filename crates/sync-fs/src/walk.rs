@@ -15,7 +15,7 @@ use towline_sync_core::snapshot::{Entry, Opaque};
 
 use crate::disk::{Kind, Names, Stat, open_folder, stat_at, stat_of};
 use crate::known::{Departed, Seen, now};
-use crate::read::read_file;
+use crate::read::{Also, read_file};
 use crate::scan::{Item, Trust, is_absent, is_ours, is_replaced};
 use crate::settle::stopped;
 use crate::tree::Tree;
@@ -342,7 +342,8 @@ impl<'a> Walker<'a> {
             }
             // What is not known has to be read anyway.
             FileType::RegularFile if !is_mount && self.departed.is_empty() && !tree.is_known(&path) => {
-                if let Ok((seen, content)) = read_file(folder.as_fd(), path.name(), self.eager) {
+                let also = Also { memory: &tree.memory, old: None, keep: self.eager };
+                if let Ok((seen, content)) = read_file(folder.as_fd(), path.name(), also) {
                     self.report(path, seen, content);
                     return Ok(());
                 }

@@ -14,13 +14,14 @@ use towline_sync_core::snapshot::Hash;
 
 use crate::apply::INCOMING_CONFLICT;
 use crate::cache::{Cache, Horizon};
-use crate::disk::{Root, list, stat_of};
+use crate::disk::{Identity, Root, list, stat_of};
 use crate::guard::Guard;
 use crate::hook::Hook;
 use crate::inbox::Dirty;
 use crate::incoming::{Incoming, Ready};
 use crate::install::Batch;
 use crate::known::Known;
+use crate::memory::Memory;
 use crate::mounts;
 use crate::options::ReplicaOptions;
 use crate::rules::Rules;
@@ -114,6 +115,14 @@ impl Workspace {
         {
             stage.remove(&root);
         }
+        let memory = match &keep {
+            Some(keep) => {
+                let Identity { device, inode } = root.identity();
+                let keep = keep.try_clone().map_err(doing("look at"))?;
+                Memory::lasting(keep, format!("sums-{device:x}-{inode:x}"))
+            }
+            None => Memory::volatile(),
+        };
         let cache = keep.map(|keep| Cache::new(keep, &root, &request.ignore, &excluded)).transpose();
         let cache = cache.map_err(doing("look at"))?;
         let tree = Tree {
@@ -121,6 +130,7 @@ impl Workspace {
             rules,
             mounts: info.mounts.iter().cloned().collect(),
             known: Known::default(),
+            memory,
             remembered: cache.as_ref().map(Cache::load).unwrap_or_default(),
             guard: Guard::new(options.protect),
             watches: None,
@@ -171,6 +181,8 @@ impl Workspace {
             // What is not saved is only read again.
             self.saved_in_part = !cache.save(&self.tree.known, horizon, unsettled).unwrap_or(true);
         }
+        let known = &self.tree.known;
+        self.tree.memory.save(|| known.iter().filter_map(|(_, seen)| seen.hash()));
     }
 
     #[cfg(test)]

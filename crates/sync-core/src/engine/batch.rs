@@ -1,15 +1,17 @@
-//! Many small entries that one side lacks, made with two messages instead of three for each.
+//! Many small entries that one side lacks or has in another version, made with two messages instead of three for each.
 //!
 //! Each of them is a flight of its own, so that whatever concerns one path is the same as ever; a batch is how they
 //! travel. Its flights are at [`Stage::Fetching`] until their content is here and `Install` is on its way.
 
 use std::collections::BTreeMap;
 
-use crate::engine::flight::{Flight, Stage};
+use crate::delta::{DeltaCheck, DeltaError};
+use crate::engine::flight::{Flight, Form, Stage};
 use crate::engine::queue::{Operation, Queued};
 use crate::engine::{Engine, EngineError, Side};
-use crate::message::{MAX_BATCH_BYTES, MAX_SMALL_BYTES, New, Outcome, Request, RequestId};
-use crate::path::RelPath;
+use crate::message::{
+    Body, Found, MAX_BATCH_BYTES, MAX_SMALL_BYTES, New, Outcome, Request, RequestId, Wanted,
+};
 use crate::snapshot::{Entry, File, Transition};
 
 /// The most entries in one batch.
@@ -40,15 +42,18 @@ struct Batch {
     fetching: Option<Vec<RequestId>>,
 }
 
-/// Tells whether an operation can travel with others: `source` is what the other side has at its path.
-pub(super) fn travels_with_others(queued: &Queued, source: Option<&Entry>) -> bool {
-    match &queued.operation {
-        Operation::Apply(step) if source != step.to.as_ref() => false,
-        Operation::Apply(Transition { from: None, to: Some(to), .. }) => match to {
-            Entry::Directory | Entry::Symlink { .. } => true,
-            Entry::File(file) => queued.bytes == file.size && file.size <= MAX_SMALL_BYTES,
-            Entry::Opaque(_) => false,
-        },
+/// Tells whether an operation can travel with others: `source` is what the other side has at its path, and files have
+/// at most `limit` bytes.
+pub(super) fn travels_with_others(queued: &Queued, source: Option<&Entry>, limit: u64) -> bool {
+    let Operation::Apply(step) = &queued.operation else { return false };
+    if source != step.to.as_ref() {
+        return false;
+    }
+    match (&step.from, &step.to) {
+        (None, Some(Entry::Directory | Entry::Symlink { .. })) => true,
+        (None | Some(Entry::File(_)), Some(Entry::File(file))) => {
+            queued.bytes == file.size && file.size <= limit.min(MAX_SMALL_BYTES)
+        }
         _ => false,
     }
 }
@@ -76,13 +81,12 @@ impl Engine {
         let id = self.flights.name();
         let (mut files, mut fetching) = (Vec::new(), Vec::new());
         for member in &members {
-            if let Some((path, file)) = self.flights.get(*member).and_then(|flight| wanted(flight)) {
-                files.push((path.clone(), file));
+            if let Some(wanted) = self.flights.get(*member).and_then(|flight| wanted(flight)) {
+                files.push(wanted);
                 fetching.push(*member);
             }
         }
-        let waits =
-            self.batches.by_id.values().any(|before| before.side == side && before.fetching.is_some());
+        let waits = self.is_fetching(side);
         self.batches.by_id.insert(id, Batch { side, members, fetching: Some(fetching) });
         if !files.is_empty() {
             self.outboxes[side.other() as usize].push(Request::Fetch { id, files });
@@ -91,12 +95,17 @@ impl Engine {
         }
     }
 
+    /// Tells whether content is fetched for a batch that a side is to make.
+    pub(super) fn is_fetching(&self, side: Side) -> bool {
+        self.batches.by_id.values().any(|batch| batch.side == side && batch.fetching.is_some())
+    }
+
     /// Takes the content of a batch.
     pub(super) fn fetched(
         &mut self,
         side: Side,
         id: RequestId,
-        files: Vec<Option<New>>,
+        files: Vec<Option<Found>>,
     ) -> Result<(), EngineError> {
         let batch = self.batches.by_id.get_mut(&id).filter(|batch| batch.side == side.other());
         let asked = batch.and_then(|batch| batch.fetching.take_if(|fetching| !fetching.is_empty()));
@@ -107,20 +116,22 @@ impl Engine {
             return Err(EngineError::OutOfTurn { side, what: "another number of files than was asked for" });
         }
         let mut contents = Vec::with_capacity(files.len());
-        for (member, new) in fetching.into_iter().zip(files) {
+        for (member, found) in fetching.into_iter().zip(files) {
             let Some(flight) = self.flights.get(member) else { continue };
-            let Some(new) = new else {
+            let Some(found) = found else {
                 self.not_fetched(member);
                 continue;
             };
-            let expected = wanted(flight);
-            let fits = expected.is_some_and(|(path, file)| {
-                *path == new.path && new.entry == Entry::File(file) && new.content.len() as u64 == file.size
-            });
-            if !fits {
-                return Err(EngineError::OutOfTurn { side, what: "another file than was asked for" });
-            }
-            contents.push((member, new));
+            let Some(file) = flight.source else { continue };
+            let basis = replaced(flight).filter(|_| flight.form != Form::Whole).map_or(0, |from| from.size);
+            let mut check = DeltaCheck::new(file.size, basis);
+            let fits = match &found.body {
+                Body::Whole(bytes) if bytes.len() as u64 == file.size => Ok(()),
+                Body::Whole(_) => Err(DeltaError::TooShort),
+                Body::Delta(ops) => check.push_ops(ops, true),
+            };
+            fits.map_err(|source| EngineError::Content { side, path: flight.path.clone(), source })?;
+            contents.push((member, found));
         }
         self.install(id, contents);
         self.install_waiting(side.other());
@@ -148,25 +159,28 @@ impl Engine {
     }
 
     /// Has the entries of a batch made, as far as they are still wanted.
-    fn install(&mut self, id: RequestId, contents: Vec<(RequestId, New)>) {
+    fn install(&mut self, id: RequestId, contents: Vec<(RequestId, Found)>) {
         let Some(batch) = self.batches.by_id.get_mut(&id) else { return };
         let side = batch.side;
         batch.fetching = None;
         let mut contents = contents.into_iter().peekable();
         let (mut entries, mut kept) = (Vec::new(), Vec::new());
         for member in std::mem::take(&mut batch.members) {
-            let content = contents.next_if(|(of, _)| *of == member).map(|(_, new)| new);
+            let content = contents.next_if(|(of, _)| *of == member).map(|(_, found)| found);
             let Some(flight) = self.flights.get(member) else { continue };
-            let Operation::Apply(Transition { path, to: Some(to), .. }) = &flight.operation else { continue };
-            let new = match (to, content) {
-                (Entry::File(file), None) if file.size > 0 => continue,
-                (_, Some(new)) => new,
-                (to, None) => {
-                    New { path: path.clone(), entry: to.clone(), content: Vec::new(), modified: None }
-                }
+            let Operation::Apply(Transition { path, to: Some(entry), .. }) = &flight.operation else {
+                continue;
             };
+            let from = replaced(flight);
+            let Found { body, modified } = match (entry, content) {
+                (Entry::File(file), None) if file.size > 0 => continue,
+                (_, Some(found)) => found,
+                (_, None) => Found { body: Body::NONE, modified: None },
+            };
+            // What is replaced changes now, by the clock of those who have built something of it.
+            let modified = if from.is_none() { modified } else { None };
+            entries.push(New { path: path.clone(), from, entry: entry.clone(), body, modified });
             flight.stage = Stage::Finishing;
-            entries.push(new);
             kept.push(member);
         }
         if entries.is_empty() {
@@ -174,7 +188,13 @@ impl Engine {
             return;
         }
         batch.members = kept;
+        let folders: Vec<_> =
+            entries.iter().filter(|new| new.entry == Entry::Directory).map(|new| new.path.clone()).collect();
         self.outboxes[side as usize].push_batch(Request::Install { id, entries });
+        // What goes into a folder that is on its way can follow it.
+        for folder in folders {
+            self.wake(side, &folder);
+        }
     }
 
     /// Takes the end of a batch.
@@ -234,9 +254,16 @@ impl Engine {
 }
 
 /// Returns the file whose content a flight waits for.
-fn wanted(flight: &Flight) -> Option<(&RelPath, File)> {
-    match (&flight.operation, flight.source) {
-        (Operation::Apply(_), Some(source)) if source.size > 0 => Some((&flight.path, source)),
+fn wanted(flight: &Flight) -> Option<Wanted> {
+    let file = flight.source.filter(|source| source.size > 0)?;
+    let basis = replaced(flight).filter(|from| from.size > 0 && flight.form != Form::Whole);
+    Some(Wanted { path: flight.path.clone(), file, basis: basis.map(|from| from.hash) })
+}
+
+/// Returns the file that a flight is to replace.
+fn replaced(flight: &Flight) -> Option<File> {
+    match &flight.operation {
+        Operation::Apply(Transition { from: Some(Entry::File(from)), .. }) => Some(*from),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::replica::State;
 use crate::engine::{Engine, EngineError, Side};
-use crate::message::{New, Outcome, Request, RequestId};
+use crate::message::{Body, New, Outcome, Request, RequestId};
 use crate::path::RelPath;
 use crate::reconcile::Mode;
 use crate::snapshot::Entry;
@@ -77,11 +77,14 @@ impl Engine {
             });
             let is_whole = match &new.entry {
                 Entry::Directory => true,
-                Entry::File(file) => file.size == new.content.len() as u64,
+                Entry::File(file) => {
+                    matches!(&new.body, Body::Whole(bytes) if bytes.len() as u64 == file.size)
+                }
                 // Whether a link stays inside is looked at when it is decided.
                 Entry::Symlink { .. } | Entry::Opaque(_) => false,
             };
-            if has_parent && is_whole && remote.tree().get(&new.path).is_none() {
+            let is_new = new.from.is_none() && remote.tree().get(&new.path).is_none();
+            if has_parent && is_whole && is_new {
                 if new.entry == Entry::Directory {
                     self.eager.folders.insert(new.path.clone());
                 }
@@ -145,5 +148,5 @@ impl Engine {
 }
 
 fn content_bytes(entries: &[New]) -> u64 {
-    entries.iter().map(|new| new.content.len() as u64).sum()
+    entries.iter().map(|new| new.body.carried() as u64).sum()
 }

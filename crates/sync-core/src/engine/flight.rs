@@ -6,7 +6,7 @@ use crate::delta::DeltaCheck;
 use crate::engine::batch::travels_with_others;
 use crate::engine::queue::{Operation, Queued};
 use crate::engine::{Engine, EngineConfig, Side};
-use crate::message::{Block, Content, Request, RequestId};
+use crate::message::{Basis, Block, Content, Request, RequestId};
 use crate::path::{RelPath, below};
 use crate::snapshot::{Entry, File, Transition};
 
@@ -22,8 +22,28 @@ pub(super) enum Stage {
     Fetching,
     /// Content from the other side.
     Reading,
+    /// More of it: who applies it was told when the first came, and will answer.
+    Receiving,
     /// The end, of which the answer tells.
     Finishing,
+}
+
+impl Stage {
+    /// Tells whether who applies knows of the operation.
+    pub(super) fn is_begun(self) -> bool {
+        matches!(self, Self::Receiving | Self::Finishing)
+    }
+}
+
+/// How a file's content travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All of it, so no `NeedContent` is due.
+    Whole,
+    /// As the difference to a version whose blocks its source may know.
+    Known,
+    /// As the difference to a version that the receiver was asked to sign, which is done once.
+    Signed,
 }
 
 /// One operation under way.
@@ -42,8 +62,7 @@ pub(super) struct Flight {
     pub(super) bulk: bool,
     /// The other side has what this step leads to.
     pub(super) agreed: bool,
-    /// Content is sent whole, so no `NeedContent` is due.
-    pub(super) whole: bool,
+    pub(super) form: Form,
 }
 
 impl Flight {
@@ -184,6 +203,13 @@ impl Engine {
             for bulk in [false, true] {
                 while self.flights.has_room(side, bulk, &self.config) {
                     let Some(queued) = self.queues[side as usize].peek(bulk).cloned() else { break };
+                    if queued.is_deletion() {
+                        // What is to be copied from here, into a folder that is still on its way, comes before it.
+                        self.send_batch(side);
+                        if self.is_fetching(side) || !self.dirty.is_empty() {
+                            break;
+                        }
+                    }
                     self.queues[side as usize].remove(&queued.path);
                     if self.is_possible(side, &queued) {
                         self.begin(side, queued, bulk);
@@ -236,7 +262,8 @@ impl Engine {
     }
 
     fn is_small(&self, side: Side, queued: &Queued) -> bool {
-        travels_with_others(queued, self.replicas[side.other() as usize].tree().get(&queued.path))
+        let source = self.replicas[side.other() as usize].tree().get(&queued.path);
+        travels_with_others(queued, source, self.config.batched_size)
     }
 
     fn begin(&mut self, side: Side, queued: Queued, bulk: bool) {
@@ -251,28 +278,26 @@ impl Engine {
             bytes,
             bulk,
             agreed: false,
-            whole: self.whole.contains(&path),
+            form: if self.whole.contains(&path) { Form::Whole } else { Form::Known },
             operation,
         };
         if small {
             flight.stage = Stage::Fetching;
-            if let Operation::Apply(Transition { to: Some(Entry::File(file)), .. }) = &flight.operation {
-                flight.source = Some(*file);
-            }
             flight.agreed = true;
-            flight.whole = true;
+            if let Operation::Apply(Transition { from, to: Some(Entry::File(file)), .. }) = &flight.operation
+            {
+                flight.source = Some(*file);
+                if from.is_none() {
+                    flight.form = Form::Whole;
+                }
+            }
             self.join_batch(flight);
             return;
         }
         let step = match &flight.operation {
             Operation::Keep(file) => {
                 let file = *file;
-                flight.stage = Stage::Reading;
-                flight.source = Some(file);
-                let id = self.flights.add(flight);
-                self.outboxes[Side::Local as usize].push(Request::Keep { id, path: path.clone(), file });
-                let read = Request::Read { id: read_id(id), path, expect: file, basis: None };
-                self.outboxes[side as usize].push(read);
+                self.read(flight, file, Basis::None);
                 return;
             }
             Operation::Apply(step) => step.clone(),
@@ -292,7 +317,7 @@ impl Engine {
             self.outboxes[side as usize].push_data(id, Block { ops: Vec::new(), last: true }, false);
             return;
         }
-        if !flight.whole {
+        if flight.form != Form::Whole {
             let mut holders = self.replicas[side as usize].holders(to.hash);
             let holder = holders.find(|holder| self.flights.at(holder).is_none()).cloned();
             drop(holders);
@@ -301,26 +326,29 @@ impl Engine {
                 return;
             }
         }
-        flight.source = Some(source);
-        flight.check = DeltaCheck::new(to.size, 0);
-        match &step.from {
+        let basis = match &step.from {
             Some(Entry::File(basis))
-                if !flight.whole && to.size.min(basis.size) >= self.config.delta_size =>
+                if flight.form != Form::Whole && to.size.min(basis.size) >= self.config.delta_size =>
             {
-                let expect = *basis;
-                flight.stage = Stage::Signing;
-                flight.check = DeltaCheck::new(to.size, expect.size);
-                let id = self.flights.add(flight);
-                self.outboxes[side as usize].push(Request::Sign { id, path, expect });
+                flight.check = DeltaCheck::new(to.size, basis.size);
+                Basis::Known(basis.hash)
             }
             _ => {
-                flight.stage = Stage::Reading;
-                flight.whole = true;
-                let id = self.apply(flight, step, Content::Incoming);
-                let read = Request::Read { id: read_id(id), path, expect: source, basis: None };
-                self.outboxes[side.other() as usize].push(read);
+                flight.check = DeltaCheck::new(to.size, 0);
+                flight.form = Form::Whole;
+                Basis::None
             }
-        }
+        };
+        self.read(flight, source, basis);
+    }
+
+    /// Has the content read for an operation; whoever applies it is told when it comes.
+    fn read(&mut self, mut flight: Flight, expect: File, basis: Basis) {
+        flight.stage = Stage::Reading;
+        flight.source = Some(expect);
+        let (reader, path) = (flight.reader(), flight.path.clone());
+        let id = self.flights.add(flight);
+        self.outboxes[reader as usize].push(Request::Read { id: read_id(id), path, expect, basis });
     }
 
     fn apply(&mut self, flight: Flight, transition: Transition, content: Content) -> RequestId {
@@ -355,8 +383,10 @@ impl Engine {
         self.progress.bytes -= flight.check.written().min(self.progress.bytes);
         let applier = flight.applier();
         if gone != Some(applier) {
-            self.flights.cancel(applier, id);
-            if !matches!(flight.stage, Stage::Signing | Stage::Fetching) {
+            if flight.stage.is_begun() || flight.stage == Stage::Signing {
+                self.flights.cancel(applier, id);
+            }
+            if flight.stage.is_begun() {
                 self.outboxes[applier as usize].cancel(id);
             }
         }
@@ -367,7 +397,7 @@ impl Engine {
 
     /// Tells who reads for an operation that no more is wanted.
     pub(super) fn stop_reader(&mut self, id: RequestId, flight: &Flight) {
-        if flight.stage == Stage::Reading {
+        if matches!(flight.stage, Stage::Reading | Stage::Receiving) {
             let reader = flight.reader();
             self.flights.cancel(reader, read_id(id));
             self.outboxes[reader as usize].cancel(read_id(id));

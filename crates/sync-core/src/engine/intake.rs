@@ -42,6 +42,7 @@ impl Engine {
             }
             (_, Reply::Data { id, block }) => self.data(side, id, block)?,
             (_, Reply::Signed { id, signature }) => self.signed(side, id, signature)?,
+            (_, Reply::NeedSignature { id }) => self.need_signature(side, id)?,
             (_, Reply::ReadFailed { id, actual, failure }) => {
                 let actual = self.believable_at(id, actual);
                 self.read_failed(side, id, actual.as_ref(), failure)?;

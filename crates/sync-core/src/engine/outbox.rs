@@ -63,12 +63,11 @@ impl Outbox {
 fn carried(request: &Request) -> usize {
     match request {
         Request::Data { block, .. } => literal_bytes(block),
-        Request::Install { entries, .. } => entries.iter().map(|new| new.content.len()).sum(),
+        Request::Install { entries, .. } => entries.iter().map(|new| new.body.carried()).sum(),
         _ => 0,
     }
 }
 
 fn literal_bytes(block: &Block) -> usize {
-    let literal = |op: &DeltaOp| if let DeltaOp::Literal(bytes) = op { bytes.len() } else { 0 };
-    block.ops.iter().map(literal).sum()
+    block.ops.iter().map(DeltaOp::carried).sum()
 }

@@ -1,10 +1,10 @@
 //! How operations go on and end.
 
-use crate::engine::flight::{Flight, Stage, read_id};
+use crate::engine::flight::{Flight, Form, Stage, read_id};
 use crate::engine::queue::Operation;
 use crate::engine::replica::take_from;
 use crate::engine::{Engine, EngineError, Side, SyncEvent};
-use crate::message::{Block, Content, Failure, Outcome, Request, RequestId, Signature, conflict_name};
+use crate::message::{Basis, Block, Content, Failure, Outcome, Request, RequestId, Signature, conflict_name};
 use crate::path::RelPath;
 use crate::snapshot::{Entry, Transition};
 
@@ -13,7 +13,9 @@ impl Engine {
     pub(super) fn data(&mut self, side: Side, read: RequestId, block: Block) -> Result<(), EngineError> {
         let id = read & !1;
         let flight = self.flights.get(id).filter(|flight| {
-            read == read_id(id) && flight.reader() == side && flight.stage == Stage::Reading
+            read == read_id(id)
+                && flight.reader() == side
+                && matches!(flight.stage, Stage::Reading | Stage::Receiving)
         });
         let Some(flight) = flight else {
             return if self.flights.was_cancelled(side, read, block.last) {
@@ -28,15 +30,47 @@ impl Engine {
             path: flight.path.clone(),
             source,
         })?;
-        if block.last {
-            flight.stage = Stage::Finishing;
-        }
+        let begins = !flight.stage.is_begun();
+        flight.stage = if block.last { Stage::Finishing } else { Stage::Receiving };
         let bytes = flight.check.written() - before;
         let (applier, bulk) = (flight.applier(), flight.bulk);
+        if begins {
+            let request = match &flight.operation {
+                Operation::Apply(step) => {
+                    Request::Apply { id, transition: step.clone(), content: Content::Incoming }
+                }
+                Operation::Keep(file) => Request::Keep { id, path: flight.path.clone(), file: *file },
+            };
+            self.outboxes[applier as usize].push(request);
+        }
         self.flights.received(bytes);
         self.progress.bytes += bytes;
         self.progress.changed = true;
         self.outboxes[applier as usize].push_data(id, block, bulk);
+        Ok(())
+    }
+
+    /// Has the receiver sign what it has: the source does not know it.
+    pub(super) fn need_signature(&mut self, side: Side, read: RequestId) -> Result<(), EngineError> {
+        let id = read & !1;
+        let known = self.flights.get(id).filter(|flight| {
+            read == read_id(id)
+                && flight.reader() == side
+                && flight.stage == Stage::Reading
+                && flight.form == Form::Known
+        });
+        let Some(flight) = known else {
+            return self.unless_cancelled(side, read);
+        };
+        let Operation::Apply(Transition { path, from: Some(Entry::File(expect)), .. }) = &flight.operation
+        else {
+            return Err(EngineError::UnknownRequest { side, id: read });
+        };
+        let sign = Request::Sign { id, path: path.clone(), expect: *expect };
+        flight.stage = Stage::Signing;
+        flight.form = Form::Signed;
+        let signer = flight.side;
+        self.outboxes[signer as usize].push(sign);
         Ok(())
     }
 
@@ -55,15 +89,13 @@ impl Engine {
         let (Operation::Apply(step), Some(expect)) = (&flight.operation, flight.source) else {
             return Err(EngineError::UnknownRequest { side, id });
         };
-        let basis = if let Some(Entry::File(basis)) = &step.from { basis.size } else { 0 };
+        let basis = if let Some(Entry::File(from)) = &step.from { from.size } else { 0 };
         if !signature.is_sound(basis) {
             return Err(EngineError::Signature { side, path: flight.path.clone() });
         }
         flight.stage = Stage::Reading;
-        let (path, transition) = (flight.path.clone(), step.clone());
-        let apply = Request::Apply { id, transition, content: Content::Incoming };
-        self.outboxes[side as usize].push(apply);
-        let read = Request::Read { id: read_id(id), path, expect, basis: Some(signature) };
+        let path = flight.path.clone();
+        let read = Request::Read { id: read_id(id), path, expect, basis: Basis::Given(signature) };
         self.outboxes[side.other() as usize].push(read);
         Ok(())
     }
@@ -73,9 +105,9 @@ impl Engine {
         let known = self.flights.get(id).filter(|flight| {
             flight.applier() == side
                 && match flight.stage {
-                    Stage::Signing | Stage::Fetching => false,
+                    Stage::Signing | Stage::Fetching | Stage::Reading => false,
                     // All the content must be there before it can be done.
-                    Stage::Reading => outcome != Outcome::Done,
+                    Stage::Receiving => outcome != Outcome::Done,
                     Stage::Finishing => true,
                 }
         });
@@ -110,7 +142,7 @@ impl Engine {
                 // It stays as long as it holds what is not synced: no problem, and nothing to try again.
                 self.blocked.insert(flight.path.clone());
             }
-            (Operation::Apply(_), Outcome::NeedContent) if !flight.whole => {
+            (Operation::Apply(_), Outcome::NeedContent) if flight.form != Form::Whole => {
                 self.whole.insert(flight.path.clone());
             }
             (_, Outcome::Failed(failure)) => self.failed(side, &flight.path, &failure),
@@ -155,7 +187,7 @@ impl Engine {
         let id = request & !1;
         let known = self.flights.get(id).filter(|flight| match flight.stage {
             Stage::Signing => request == id && flight.side == side,
-            Stage::Reading => request == read_id(id) && flight.reader() == side,
+            Stage::Reading | Stage::Receiving => request == read_id(id) && flight.reader() == side,
             Stage::Fetching | Stage::Finishing => false,
         });
         if known.is_none() {
@@ -163,7 +195,7 @@ impl Engine {
         }
         let Some(flight) = self.land(id) else { return Ok(()) };
         let path = &flight.path;
-        if flight.stage == Stage::Reading {
+        if flight.stage.is_begun() {
             // The reader is done by itself; the applier is not. They may be one side.
             self.flights.cancel(flight.applier(), id);
             self.outboxes[flight.applier() as usize].cancel(id);

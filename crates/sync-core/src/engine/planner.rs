@@ -163,11 +163,17 @@ impl Engine {
         if !self.running {
             return;
         }
-        while let Some(path) = self.dirty.pop_first() {
-            self.decide(&path);
+        loop {
+            while let Some(path) = self.dirty.pop_first() {
+                self.decide(&path);
+            }
+            self.check_guard();
+            self.pump();
+            // What was sent may have been all that something else waited for.
+            if self.dirty.is_empty() {
+                break;
+            }
         }
-        self.check_guard();
-        self.pump();
         self.rest();
     }
 

@@ -43,6 +43,13 @@ pub(super) struct Queued {
     pub(super) bytes: u64,
 }
 
+impl Queued {
+    /// Tells whether something goes and nothing takes its place.
+    pub(super) fn is_deletion(&self) -> bool {
+        matches!(self.operation, Operation::Apply(Transition { to: None, .. }))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     by_turn: BTreeMap<Turn, Queued>,

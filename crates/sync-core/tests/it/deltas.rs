@@ -102,7 +102,7 @@ fn check_wire(old: &[u8], new: &[u8], most: usize) {
 /// Bytes of a block of a file of this size, as the documentation of `block` has it.
 fn block_of(size: usize) -> usize {
     match size / KIB {
-        ..64 => 256,
+        ..64 => 128,
         64..256 => 512,
         256..2048 => KIB,
         2048..16_384 => 2 * KIB,

@@ -59,6 +59,7 @@ struct World {
 fn config(eager: bool) -> EngineConfig {
     EngineConfig {
         eager,
+        batched_size: 1500,
         bulk_size: 1500,
         delta_size: 1024,
         small_operations: 4,
@@ -95,6 +96,7 @@ impl World {
             trace: false,
         };
         world.faults = world.random.next();
+        world.disks.iter_mut().for_each(|disk| disk.muddled = true);
         world.disks[0].careless = canary == Canary::Careless;
         world.disks[0].forgetful = canary == Canary::Forgetful;
         // The image and the project have some files in common.

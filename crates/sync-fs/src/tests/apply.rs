@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use rustix::io::Errno;
-use towline_sync_core::message::{Block, Content, DeltaOp, Outcome, conflict_name};
+use towline_sync_core::message::{Block, Body, Content, DeltaOp, Outcome, conflict_name};
 use towline_sync_core::snapshot::{Entry, File, Hash, Opaque};
 
 use super::{Desk, errno, file, lines, link, next_id, path, program};
@@ -37,6 +37,19 @@ fn check_one(
     outcome: &Outcome,
     changed: &[(&str, &str)],
 ) {
+    check_with(at, outcome, changed, |desk| desk.apply(at, from.clone(), to.clone(), content));
+    if let (Some(Entry::File(from)), Some(to @ Entry::File(_))) = (from, to) {
+        check_with(at, outcome, changed, |desk| desk.replace(at, from, to, Body::Whole(content.to_vec())));
+    }
+}
+
+#[track_caller]
+fn check_with(
+    at: &str,
+    outcome: &Outcome,
+    changed: &[(&str, &str)],
+    apply: impl FnOnce(&mut Desk) -> Outcome,
+) {
     let mut desk = Desk::new(OLD);
     let mut expected = lines(desk.path());
     for (old, new) in changed {
@@ -44,7 +57,7 @@ fn check_one(
         expected.extend((!new.is_empty()).then(|| (*new).to_owned()));
     }
     expected.sort();
-    assert_eq!(desk.apply(at, from, to, content), *outcome, "{at}");
+    assert_eq!(apply(&mut desk), *outcome, "{at}");
     assert_eq!(lines(desk.path()), expected, "{at}");
     desk.assert_swept();
     if *outcome == Outcome::Done {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use towline_sync_core::message::Body;
 use towline_sync_core::snapshot::Entry;
 
 use super::{Desk, file, lines, link};
@@ -28,7 +29,7 @@ fn the_tree_is_old_or_new() {
     let mut kills = 0;
     for (before, from, to, after) in cases {
         for moment in MOMENTS {
-            for late_edit in [false, true] {
+            for (late_edit, batched) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut desk = Desk::new(before);
                 let name = desk.path().join("f");
                 desk.hook(move |now, _| {
@@ -40,9 +41,13 @@ fn the_tree_is_old_or_new() {
                     }
                     Ok(())
                 });
-                let killed =
-                    catch_unwind(AssertUnwindSafe(|| desk.apply("f", from.clone(), to.clone(), b"new")))
-                        .is_err();
+                let apply = || match (&from, &to) {
+                    (Some(Entry::File(from)), Some(to @ Entry::File(_))) if batched => {
+                        desk.replace("f", *from, to.clone(), Body::Whole(b"new".to_vec()))
+                    }
+                    _ => desk.apply("f", from.clone(), to.clone(), b"new"),
+                };
+                let killed = catch_unwind(AssertUnwindSafe(apply)).is_err();
                 kills += usize::from(killed);
                 desk.reopen();
                 desk.assert_swept();

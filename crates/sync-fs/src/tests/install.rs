@@ -6,7 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rustix::io::Errno;
 use towline_sync_core::codec::Encoder;
-use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, New, Outcome, Reply, Request};
+use towline_sync_core::delta::patch;
+use towline_sync_core::message::{
+    Block, Body, DeltaOp, Found, MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, New, Outcome, Reply, Request, Wanted,
+};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, File, Hash, Opaque};
 
@@ -33,7 +36,8 @@ pub(crate) fn news(lines: &[&str]) -> Vec<New> {
             }
         };
         let modified = matches!(entry, Entry::File(_)).then_some(THEN);
-        New { path: path(name), entry, content: content.as_bytes().to_vec(), modified }
+        let body = Body::Whole(content.as_bytes().to_vec());
+        New { path: path(name), from: None, entry, body, modified }
     };
     lines.iter().map(new).collect()
 }
@@ -41,6 +45,12 @@ pub(crate) fn news(lines: &[&str]) -> Vec<New> {
 impl Desk {
     pub(crate) fn install_lines(&mut self, lines: &[&str]) -> Vec<(u32, Outcome)> {
         self.install(&news(lines))
+    }
+
+    /// Replaces a file, in a batch of its own.
+    pub(crate) fn replace(&mut self, at: &str, from: File, to: Entry, body: Body) -> Outcome {
+        let new = New { path: path(at), from: Some(from), entry: to, body, modified: None };
+        self.install(&[new]).pop().map_or(Outcome::Done, |(_, outcome)| outcome)
     }
 
     fn install(&mut self, news: &[New]) -> Vec<(u32, Outcome)> {
@@ -172,8 +182,8 @@ fn an_answer_fits_a_message() {
 #[test]
 fn content_is_verified() {
     let mut batch = news(&["d/", "d/x abc", "d/y abc", "d/z abc"]);
-    batch[1].content = b"abX".to_vec();
-    batch[2].content = b"ab".to_vec();
+    batch[1].body = Body::Whole(b"abX".to_vec());
+    batch[2].body = Body::Whole(b"ab".to_vec());
     let mut desk = Desk::new(&[]);
     assert_eq!(desk.install(&batch), [(1, Outcome::NeedContent), (2, Outcome::NeedContent)]);
     assert_eq!(lines(desk.path()), ["d/", "d/z abc"]);
@@ -239,8 +249,9 @@ fn limits_hold() {
     assert_eq!(errno(&desk.install(&news(&["x 123"]))[0].1), Errno::FBIG.raw_os_error());
     let mut huge = news(&["x ", "y "]);
     for new in &mut huge {
-        new.content = vec![0; MAX_BATCH_BYTES / 2 + 1];
-        new.entry = file(&new.content);
+        let content = vec![0; MAX_BATCH_BYTES / 2 + 1];
+        new.entry = file(&content);
+        new.body = Body::Whole(content);
     }
     let outcomes = desk.install(&huge);
     assert_eq!(outcomes.iter().map(|(_, outcome)| errno(outcome)).collect::<Vec<_>>(), [27, 27]);
@@ -345,7 +356,7 @@ fn what_comes_before_a_root_is_refused() {
     let (reply_tx, reply_rx) = std::sync::mpsc::sync_channel(16);
     let replica = crate::spawn(ReplicaOptions::default(), move |reply| reply_tx.send(reply).is_ok()).unwrap();
     replica.request(Request::Install { id: 1, entries: news(&["a/", "a/x 1"]) });
-    replica.request(Request::Fetch { id: 2, files: vec![(path("f"), expect(b"1"))] });
+    replica.request(Request::Fetch { id: 2, files: vec![wanted("f", expect(b"1"))] });
     let next = || reply_rx.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
     let Reply::Installed { id: 1, failed } = next() else { panic!("no answer") };
     assert_eq!(
@@ -357,6 +368,10 @@ fn what_comes_before_a_root_is_refused() {
 
 fn expect(content: &[u8]) -> File {
     File { hash: Hash::of(content), size: content.len() as u64, executable: false }
+}
+
+fn wanted(at: &str, file: File) -> Wanted {
+    Wanted { path: path(at), file, basis: None }
 }
 
 #[test]
@@ -390,16 +405,15 @@ fn small_files_are_fetched_together() {
         ("believed", expect(b"once"), false),
         ("f", expect(b"real"), true),
     ];
-    let files: Vec<(RelPath, File)> = asked.iter().map(|(at, file, _)| (path(at), *file)).collect();
+    let files: Vec<_> = asked.iter().map(|(at, file, _)| wanted(at, *file)).collect();
     let fetched = desk.workspace().tree.fetch(&files);
-    for ((at, expected, there), new) in asked.iter().zip(&fetched) {
-        assert_eq!(new.is_some(), *there, "{at} {expected:?}");
-        if let Some(new) = new {
-            assert_eq!((&new.path, &new.entry), (&path(at), &Entry::File(*expected)));
-            assert_eq!(new.content, fs::read(desk.path().join(at)).unwrap());
+    for ((at, expected, there), found) in asked.iter().zip(&fetched) {
+        assert_eq!(found.is_some(), *there, "{at} {expected:?}");
+        if let Some(found) = found {
+            assert_eq!(found.body, Body::Whole(fs::read(desk.path().join(at)).unwrap()));
             let stat = fs::metadata(desk.path().join(at)).unwrap();
             assert_eq!(
-                new.modified.map(|time| (time.0, i64::from(time.1))),
+                found.modified.map(|time| (time.0, i64::from(time.1))),
                 Some((stat.mtime(), stat.mtime_nsec()))
             );
         }
@@ -411,7 +425,138 @@ fn a_fetch_is_bounded() {
     let content = vec![7; 60_000];
     let mut desk = Desk::new(&[]);
     fs::write(desk.path().join("f"), &content).unwrap();
-    let files = vec![(path("f"), expect(&content)); 10];
+    let files = vec![wanted("f", expect(&content)); 10];
     let fetched = desk.workspace().tree.fetch(&files);
     assert_eq!(fetched.iter().filter(|file| file.is_some()).count(), MAX_BATCH_BYTES / 60_000);
+}
+
+/// Lines that differ.
+fn listing(lines: u32) -> Vec<u8> {
+    (0..lines).flat_map(|line| format!("line {line}\n").into_bytes()).collect()
+}
+
+#[test]
+fn an_edit_is_fetched_as_a_difference() {
+    let keep = tempfile::tempdir().unwrap();
+    let desk = Desk::new(&[]);
+    let (old, name) = (listing(1000), desk.path().join("f"));
+    fs::write(&name, &old).unwrap();
+    let mut desk = desk.with(|desk| desk.options.keep = Some(keep.path().join("keep")));
+    let mut new = old.clone();
+    new.splice(5000..5001, *b"something else");
+    for settled in [true, false] {
+        fs::write(&name, &new).unwrap();
+        if settled {
+            // The file is compared when it is hashed; otherwise when it is fetched.
+            let dirty = [(path("f"), true)].into();
+            assert_eq!(desk.workspace().tree.settle(&dirty).unwrap().len(), 1);
+        }
+        let basis = Some(Hash::of(&old));
+        let fetched =
+            desk.workspace().tree.fetch(&[Wanted { basis, ..wanted("f", expect(&new)) }]).pop().unwrap();
+        let Some(Found { body: Body::Delta(ops), .. }) = fetched else { panic!("{fetched:?}") };
+        let literals: usize = ops.iter().map(DeltaOp::carried).sum();
+        assert!(literals < 600, "{literals}");
+        let block = Block { ops: ops.clone(), last: true };
+        assert_eq!(patch(&old, new.len() as u64, [block]).unwrap(), new);
+        // The receiver makes the same of it.
+        let mut other = Desk::new(&[]);
+        fs::write(other.path().join("f"), &old).unwrap();
+        other.reopen();
+        assert_eq!(other.replace("f", expect(&old), file(&new), Body::Delta(ops)), Outcome::Done);
+        assert_eq!(fs::read(other.path().join("f")).unwrap(), new);
+        other.assert_swept();
+        new.extend(b"more");
+    }
+    let unknown = Some(Hash::of(b"never seen"));
+    let fetched = desk.workspace().tree.fetch(&[Wanted { basis: unknown, ..wanted("f", expect(&new)) }]);
+    assert_eq!(fetched[0], None, "it is not what is there");
+}
+
+#[test]
+fn what_is_known_of_contents_outlives_the_session() {
+    let keep = tempfile::tempdir().unwrap();
+    let desk = Desk::new(&[]);
+    let old = listing(300);
+    fs::write(desk.path().join("f"), &old).unwrap();
+    let mut desk = desk.with(|desk| desk.options.keep = Some(keep.path().join("keep")));
+    assert!(desk.workspace().tree.memory.signature(Hash::of(&old)).is_some());
+    desk.workspace().save(None, &crate::inbox::Dirty::default());
+    desk.reopen();
+    fs::write(desk.path().join("f"), b"other").unwrap();
+    desk.reopen();
+    assert!(desk.workspace().tree.memory.signature(Hash::of(&old)).is_some());
+}
+
+#[test]
+fn a_difference_that_lies_changes_nothing() {
+    let copy = |offset, length| DeltaOp::Copy { offset, length };
+    let literal = |text: &str| DeltaOp::Literal(text.as_bytes().to_vec());
+    for (ops, expected) in [
+        (vec![copy(0, 2), literal("X")], Outcome::NeedContent),
+        (vec![copy(0, 4)], Outcome::NeedContent),
+        (vec![copy(0, 3), literal("d")], Outcome::NeedContent),
+        (vec![copy(u64::MAX, 3)], Outcome::NeedContent),
+        (vec![copy(0, u64::MAX)], Outcome::NeedContent),
+        (vec![], Outcome::NeedContent),
+        (vec![literal("new")], Outcome::Done),
+        (vec![literal("n"), copy(2, 1), literal("")], Outcome::NeedContent),
+    ] {
+        let mut desk = Desk::new(&["f old"]);
+        let done = expected == Outcome::Done;
+        assert_eq!(desk.replace("f", expect(b"old"), file(b"new"), Body::Delta(ops)), expected);
+        assert_eq!(lines(desk.path()), [if done { "f new" } else { "f old" }]);
+        desk.assert_swept();
+    }
+}
+
+#[test]
+fn a_batch_that_is_no_batch_is_refused() {
+    let whole = || Body::Whole(b"new".to_vec());
+    let from = Some(expect(b"old"));
+    let mut desk = Desk::new(&["f old", "ig old", ".git/config old", "m/f old"]).ignoring(&["/ig"]);
+    desk.workspace().tree.mounts = [path("m")].into();
+    let before = lines(desk.path());
+    for (at, entry) in
+        [("f", Entry::Directory), ("f", link("x")), ("ig", file(b"new")), ("m/f", file(b"new"))]
+    {
+        let new = New { path: path(at), from, entry, body: whole(), modified: None };
+        errno(&desk.install(&[new])[0].1);
+    }
+    // Nothing can be replaced in a folder that is being made.
+    let mut batch = news(&["d/", "d/f new"]);
+    batch[1].from = from;
+    assert_eq!(desk.install(&batch), [(1, Outcome::Stale { actual: None })]);
+    fs::remove_dir(desk.path().join("d")).unwrap();
+    assert_eq!(lines(desk.path()), before);
+    let mut desk = desk.with(|desk| desk.options.protect = true);
+    let alias = desk.path().join("alias");
+    fs::hard_link(desk.path().join(".git/config"), alias).unwrap();
+    for at in [".git/config", "alias"] {
+        errno(&desk.replace(at, expect(b"old"), file(b"new"), whole()));
+    }
+    desk.assert_swept();
+}
+
+#[test]
+fn a_replaced_file_keeps_its_mode_and_its_events_are_no_news() {
+    let mut desk = Desk::new(&["f old"]);
+    fs::set_permissions(desk.path().join("f"), fs::Permissions::from_mode(0o640)).unwrap();
+    desk.reopen();
+    let whole = |text: &str| Body::Whole(text.as_bytes().to_vec());
+    assert_eq!(desk.replace("f", expect(b"old"), super::program(b"new"), whole("new")), Outcome::Done);
+    assert_eq!(fs::metadata(desk.path().join("f")).unwrap().permissions().mode() & 0o7777, 0o750);
+    assert_eq!(
+        desk.replace("f", expect(b"old"), super::program(b"new"), whole("?")),
+        Outcome::Done,
+        "so already"
+    );
+    let seen = desk.workspace().tree.known.get(&path("f")).unwrap().clone();
+    assert!(!seen.racy, "every later write shows in its time");
+    assert_eq!(seen.stat.modified.0, fs::metadata(desk.path().join("f")).unwrap().mtime());
+    assert_eq!(desk.trash(), ["old"]);
+    // Written at once, with a content of the same length.
+    fs::write(desk.path().join("f"), "oof").unwrap();
+    let dirty = [(path("f"), true)].into();
+    assert_eq!(desk.workspace().tree.settle(&dirty).unwrap().len(), 1);
 }

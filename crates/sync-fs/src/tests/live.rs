@@ -71,6 +71,14 @@ impl Live {
         self.root.path()
     }
 
+    /// Waits until it is told that this stands at a path.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, at: &str, entry: &Entry) {
+        while self.mirror.get(at) != Some(entry) {
+            self.wait(|reply| matches!(reply, Reply::Changed(_)));
+        }
+    }
+
     /// Has everything scanned.
     pub(crate) fn scan(&mut self) {
         self.replica.request(Request::Scan { eager: false });

@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use towline_sync_core::block::sign;
-use towline_sync_core::message::{Block, DeltaOp, MAX_BLOCK_BYTES, Open, Reply, Request, Signature};
+use towline_sync_core::message::{Basis, Block, DeltaOp, MAX_BLOCK_BYTES, Open, Reply, Request, Signature};
 use towline_sync_core::snapshot::{Entry, File, Hash};
 
 use super::live::Live;
@@ -17,6 +17,11 @@ fn expect(content: &[u8]) -> File {
 }
 
 fn request(live: &Live, at: &str, expected: File, basis: Option<Signature>) -> u64 {
+    let basis = basis.map_or(Basis::None, Basis::Given);
+    request_with(live, at, expected, basis)
+}
+
+fn request_with(live: &Live, at: &str, expected: File, basis: Basis) -> u64 {
     let id = next_id();
     live.replica.request(Request::Read { id, path: path(at), expect: expected, basis });
     id
@@ -91,6 +96,38 @@ fn sends_differences() {
 }
 
 #[test]
+fn sends_differences_to_what_is_remembered() {
+    let keep = tempfile::tempdir().unwrap();
+    for (length, volatile) in [(300_000, true), (300_000, false), (20_000_000, true), (30_000, false)] {
+        let options = ReplicaOptions {
+            keep: (!volatile).then(|| keep.path().join("keep")),
+            ..ReplicaOptions::default()
+        };
+        let mut live = Live::new(&["f 1"], options);
+        let old = noise(length);
+        let name = live.path().join("f");
+        fs::write(&name, &old).unwrap();
+        live.wait_for("f", &file(&old));
+        let new = [b"in front", &old[..]].concat();
+        fs::write(live.path().join(".new"), &new).unwrap();
+        fs::rename(live.path().join(".new"), &name).unwrap();
+        live.wait_for("f", &file(&new));
+        let id = request_with(&live, "f", expect(&new), Basis::Known(Hash::of(&old)));
+        let (received, literal) = receive(&mut live, id, &old).unwrap();
+        assert!(received == new);
+        assert!(literal < 5000, "{literal} bytes for an insert in front of {length}");
+        // Of what was never there, and so is not remembered.
+        let id = request_with(&live, "f", expect(&new), Basis::Known(Hash::of(b"other")));
+        if length > 64 * 1024 {
+            let reply = live.wait(|reply| matches!(reply, Reply::NeedSignature { .. } | Reply::Data { .. }));
+            assert_eq!(reply, Reply::NeedSignature { id });
+        } else {
+            assert_eq!(receive(&mut live, id, b""), Ok((new.clone(), new.len())));
+        }
+    }
+}
+
+#[test]
 fn signs() {
     let mut live = Live::new(&[], ReplicaOptions::default());
     let content = noise(500_000);
@@ -150,14 +187,14 @@ fn a_long_file_holds_nothing_up() {
     };
     let root = root.path().to_str().unwrap().to_owned();
     replica.request(Request::Open(Open { root, ignore: Vec::new(), excluded: Vec::new(), create: false }));
-    replica.request(Request::Read { id: 1, path: path("long"), expect: expect(&long), basis: None });
+    replica.request(Request::Read { id: 1, path: path("long"), expect: expect(&long), basis: Basis::None });
     assert_eq!(next_data(), (1, false));
-    replica.request(Request::Read { id: 2, path: path("small"), expect: expect(b"1"), basis: None });
+    replica.request(Request::Read { id: 2, path: path("small"), expect: expect(b"1"), basis: Basis::None });
     let before = std::iter::from_fn(|| Some(next_data()).filter(|data| *data != (2, true))).count();
     assert!(before < 5, "the small file waited for {before} blocks");
     // Given up, the long one sends no more.
     replica.request(Request::Cancel { id: 1 });
-    replica.request(Request::Read { id: 3, path: path("small"), expect: expect(b"1"), basis: None });
+    replica.request(Request::Read { id: 3, path: path("small"), expect: expect(b"1"), basis: Basis::None });
     let before = std::iter::from_fn(|| Some(next_data()).filter(|data| *data != (3, true))).count();
     assert!(before < 5, "{before} blocks of a file that was given up");
     drop(reply_rx);

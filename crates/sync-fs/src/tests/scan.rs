@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, mkfifoat, mknodat};
 use towline_sync_core::codec::Encoder;
-use towline_sync_core::message::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Open, Reply};
+use towline_sync_core::message::{Body, MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Open, Reply};
 use towline_sync_core::path::STAGE_DIR;
 use towline_sync_core::snapshot::{Change, Entry, Hash, Opaque};
 
@@ -193,8 +193,8 @@ fn an_eager_scan_brings_small_files_along() {
                         assert_eq!(found.get(&folder), Some(&Entry::Directory), "{folder} comes first");
                     }
                     found.insert(new.path.clone(), new.entry.clone());
-                    if let Entry::File(file) = &new.entry {
-                        assert_eq!(file.hash, Hash::of(&new.content));
+                    if let (Entry::File(file), Body::Whole(content)) = (&new.entry, &new.body) {
+                        assert_eq!(file.hash, Hash::of(content));
                         let time = fs::metadata(desk.root.path().join(new.path.as_str())).unwrap();
                         let time = (time.mtime(), u32::try_from(time.mtime_nsec()).unwrap());
                         assert_eq!(new.modified, Some(time));
@@ -247,7 +247,7 @@ fn messages_of_a_scan_are_bounded() {
         match reply {
             Reply::Contents(news) => {
                 count += news.len();
-                assert!(news.iter().map(|new| new.content.len()).sum::<usize>() <= MAX_BATCH_BYTES);
+                assert!(news.iter().map(|new| new.body.carried()).sum::<usize>() <= MAX_BATCH_BYTES);
             }
             Reply::Entries { entries, .. } => count += entries.len(),
             other => panic!("{other:?}"),

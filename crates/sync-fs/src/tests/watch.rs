@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use towline_sync_core::message::{Block, Content, DeltaOp, Open, Outcome, Reply, Request, WatchMode};
+use towline_sync_core::message::{Basis, Block, Content, DeltaOp, Open, Outcome, Reply, Request, WatchMode};
 use towline_sync_core::snapshot::{Entry, Transition};
 
 use super::live::Live;
@@ -286,7 +286,7 @@ fn what_comes_before_a_root_is_refused() {
         executable: false,
     };
     replica.request(Request::Scan { eager: false });
-    replica.request(Request::Read { id: 1, path: path("f"), expect, basis: None });
+    replica.request(Request::Read { id: 1, path: path("f"), expect, basis: Basis::None });
     replica.request(Request::Sign { id: 2, path: path("f"), expect });
     replica.request(Request::Keep { id: 3, path: path("f"), file: expect });
     replica.request(Request::Cancel { id: 4 });
