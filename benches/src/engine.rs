@@ -2,7 +2,7 @@
 
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, Phase, Side};
-use towline_sync_core::message::{New, Open, Outcome, Reply, Request, RootInfo};
+use towline_sync_core::message::{Body, Found, New, Open, Outcome, Reply, Request, RootInfo, Wanted};
 use towline_sync_core::reconcile::Tree;
 use towline_sync_core::snapshot::Entry;
 
@@ -44,10 +44,10 @@ pub fn agreed(tree: &Tree) -> Base {
 }
 
 fn answers(tree: &Tree, request: Request) -> Vec<Reply> {
+    let zeros = |size: u64| Body::Whole(vec![0; usize::try_from(size).unwrap_or(0)]);
     let new = |path: &_, entry: &Entry| {
-        let size = if let Entry::File(file) = entry { file.size } else { 0 };
-        let content = vec![0; usize::try_from(size).unwrap_or(0)];
-        New { path: Clone::clone(path), entry: entry.clone(), content, modified: None }
+        let body = zeros(if let Entry::File(file) = entry { file.size } else { 0 });
+        New { path: Clone::clone(path), from: None, entry: entry.clone(), body, modified: None }
     };
     match request {
         Request::Open(_) => {
@@ -67,8 +67,8 @@ fn answers(tree: &Tree, request: Request) -> Vec<Reply> {
             parts.chain([Reply::Entries { entries: Vec::new(), last: true }]).collect()
         }
         Request::Fetch { id, files } => {
-            let files = files.iter().map(|(path, file)| Some(new(path, &Entry::File(*file)))).collect();
-            vec![Reply::Fetched { id, files }]
+            let found = |wanted: &Wanted| Some(Found { body: zeros(wanted.file.size), modified: None });
+            vec![Reply::Fetched { id, files: files.iter().map(found).collect() }]
         }
         Request::Install { id, .. } => vec![Reply::Installed { id, failed: Vec::new() }],
         Request::Apply { id, .. } => vec![Reply::Applied { id, outcome: Outcome::Done }],
