@@ -10,7 +10,7 @@ use std::io;
 #[non_exhaustive]
 pub enum LoadError {
     /// The file that the load starts from exists but could not be read.
-    #[error("cannot read the ignore file {file}")]
+    #[error("cannot read the ignore file {file}: {source}")]
     Read {
         /// The file, relative to the sync root.
         file: String,
@@ -19,7 +19,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A file named by an `#include` line exists but could not be read.
-    #[error("{file}:{line}: cannot read the included file {include}")]
+    #[error("{file}:{line}: cannot read the included file {include}: {source}")]
     Include {
         /// The file that holds the `#include` line, relative to the sync root.
         file: String,

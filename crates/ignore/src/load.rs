@@ -313,7 +313,7 @@ mod tests {
         assert!(fail(io::ErrorKind::NotFound).unwrap().lines().is_empty());
         assert_eq!(
             fail(io::ErrorKind::PermissionDenied).unwrap_err().to_string(),
-            "cannot read the ignore file .stignore"
+            "cannot read the ignore file .stignore: permission denied"
         );
     }
 

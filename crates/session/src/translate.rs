@@ -1,12 +1,11 @@
 //! From the manifest's dev service to what `up` is asked to do.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use towline_ignore::{IGNORE_FILE, LoadOptions, Rules};
+use towline_ignore::IGNORE_FILE;
+pub use towline_ignore::{Decision, Rules};
 use towline_manifest::{
     Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, Resources, SecurityContext,
 };
@@ -77,13 +76,12 @@ pub fn ignore_rules(manifest_path: &Path, root: &Path) -> Result<(Rules, Vec<Pat
     files.retain(|place| place.symlink_metadata().is_ok());
     let mut rules = Rules::empty();
     for file in &files {
-        let base = file.parent().unwrap_or(root);
-        let failed = |source| SessionError::Ignore { folder: base.to_owned(), source };
-        let mut read = |name: &str| -> io::Result<String> {
-            let bytes = fs::read(base.join(name))?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let (base, name) = match file.strip_prefix(root) {
+            Ok(name) => (root, name),
+            Err(_) => (file.parent().unwrap_or(root), Path::new(IGNORE_FILE)),
         };
-        let more = towline_ignore::load(IGNORE_FILE, &mut read, LoadOptions::default()).map_err(failed)?;
+        let failed = |source| SessionError::Ignore { folder: base.to_owned(), source };
+        let more = towline_sync::load_ignore(base, &name.to_string_lossy()).map_err(failed)?;
         rules = rules.followed_by(&more).map_err(failed)?;
     }
     Ok((rules, files))
@@ -181,6 +179,8 @@ fn forward(dev: &Dev, forward: &ManifestForward) -> Option<Forward> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, io};
+
     use towline_manifest::{Context, Disk, Kind, Source, parse};
 
     use super::*;
@@ -251,6 +251,9 @@ mod tests {
 
         write(".okteto/.stignore", "[");
         let error = ignore_rules(&manifest, root).unwrap_err().to_string();
-        assert!(error.contains(".okteto: .stignore:1: "), "{error}");
+        assert!(error.contains(": .okteto/.stignore:1: "), "{error}");
+        fs::remove_file(root.join(".stignore")).unwrap();
+        std::os::unix::fs::symlink("nothing", root.join(".stignore")).unwrap();
+        assert!(ignore_rules(&manifest, root).is_err(), "a link to nothing is not the same as no file");
     }
 }

@@ -31,7 +31,7 @@ mod undo;
 
 pub use error::SyncError;
 pub use explain::{Explanation, Rule, Verdict, explain};
-pub use ignore::ignore_lines;
+pub use ignore::{ignore_lines, load_ignore};
 pub use ledger::Counters;
 pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use peer::Peer;

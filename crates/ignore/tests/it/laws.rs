@@ -6,6 +6,8 @@ use std::io;
 use proptest::prelude::*;
 use towline_ignore::{LoadOptions, Platform, Rules, load};
 
+use crate::strict;
+
 const LINE: &str = "[ !]{0,1}(\\(\\?[id]\\)){0,2}[!/*]{0,3}[aBé*?\\[\\]{},/\\\\|\\-\u{301}Σ]{0,10}\
     |#include [ab]|#escape=[|\\\\a]|// c";
 
@@ -64,5 +66,19 @@ proptest! {
             let path = format!("{folder}/{below}");
             prop_assert!(rules.decide(&path).ignored, "{lines:?} skip {folder} but keep {path}");
         }
+    }
+
+    #[test]
+    fn rules_are_the_textbook_where_no_peculiarity_is_known(
+        lines in prop::collection::vec(
+            "(\\(\\?i\\))?!?(/|\\*\\*/)?([abC./*?]|\\[[ab/]{1,2}\\]|\\[a-c\\]|\\{[ab./]{1,2}(,[abc]{1,2}){1,2}\\}){1,5}(/|/\\*\\*)?",
+            1..5,
+        ),
+        path in "[abC.é]{1,3}(/[abc]{1,3}){0,3}",
+    ) {
+        prop_assume!(path != "." && path.is_ascii() && !lines.iter().any(|line| strict::may_differ(line)));
+        let Ok(rules) = Rules::from_lines(&lines) else { return Ok(()) };
+        let found = rules.decide(&path).rule.map(|rule| rule.line as usize - 1);
+        prop_assert_eq!(found, strict::first(&lines, &path));
     }
 }
