@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
-use crate::problem::Span;
+use crate::problem::Place;
 
-pub(crate) use self::forward::{reject_repeated_ports, service_forward};
-pub(crate) use self::reading::{DEV_FIELDS, is_name, not_acted_on, read};
+pub(crate) use self::environment::variables;
+pub(crate) use self::forward::{forward, reject_repeated_ports};
+pub(crate) use self::reading::{is_name, not_acted_on, read, read_version_one, sanitized};
 
 /// One entry of the `dev` section: what to run in place of a workload's container, and how.
 ///
@@ -28,7 +29,7 @@ pub struct Dev {
     /// The workload's name: the field `name`, else [`Dev::name`].
     pub workload: String,
     /// Where the key stands.
-    pub span: Span,
+    pub place: Place,
     /// Labels that select the workload instead of its name; empty when the name does.
     pub selector: BTreeMap<String, String>,
     /// The container to develop in; the first one when absent.
@@ -37,7 +38,7 @@ pub struct Dev {
     pub image: Option<String>,
     /// When the image is pulled.
     pub image_pull_policy: Option<PullPolicy>,
-    /// The command to run, ready to execute; see [`Dev::command_line`].
+    /// The command to run, ready to execute; see [`Dev::command_line`]. Empty only in [`Dev::services`].
     pub command: Vec<String>,
     /// What follows the command.
     pub args: Vec<String>,
@@ -188,9 +189,7 @@ pub struct SyncFolder {
     /// The folder in the container: absolute, not `/`, without `.`, `..` or a slash at its end.
     pub remote: String,
     /// Where it is written; the service's key when it is the default.
-    pub span: Span,
-    /// The field, such as `dev.api.sync[0]`.
-    pub path: String,
+    pub place: Place,
 }
 
 /// A variable of the dev container.
@@ -212,9 +211,7 @@ pub struct Forward {
     /// The port there.
     pub remote: u16,
     /// Where it is written.
-    pub span: Span,
-    /// The field, such as `dev.api.forward[0]`.
-    pub path: String,
+    pub place: Place,
 }
 
 /// Where a forward leads.
@@ -236,9 +233,7 @@ pub struct Reverse {
     /// The port on this machine.
     pub local: u16,
     /// Where it is written.
-    pub span: Span,
-    /// The field, such as `dev.api.reverse[0]`.
-    pub path: String,
+    pub place: Place,
 }
 
 /// Kubernetes resources: any resource name, amounts in Kubernetes' own notation.

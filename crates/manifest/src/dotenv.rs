@@ -5,11 +5,14 @@
 //! double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` are known; both may go on over lines. Variables
 //! are expanded outside single quotes: the user's own first, then those given earlier in the file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use crate::{
+    disk::{Disk, Kind},
     expand::{Lookup, Outcome, expand},
-    problem::{Span, quoted},
+    origin::FilePlace,
+    problem::{Problem, Severity, SourceText, Span, quoted},
+    yaml::MAX_BYTES,
 };
 
 /// One variable of the file.
@@ -72,6 +75,67 @@ pub fn parse(text: &str, lookup: &Lookup<'_>) -> (Vec<Variable>, Vec<Fault>) {
         }
     }
     (variables, faults)
+}
+
+/// The project's `.env`: variables for those that the user's environment doesn't have.
+#[derive(Debug, Default)]
+pub(crate) struct DotEnv {
+    values: BTreeMap<String, (String, FilePlace)>,
+    /// What is wrong with it: no more than warnings, because other programs read it their own way.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl DotEnv {
+    /// Reads `.env` in `folder`, if it is there; `lookup` gives the user's own variables.
+    pub(crate) fn read(folder: &Path, disk: &dyn Disk, lookup: &Lookup<'_>) -> Self {
+        let path = folder.join(".env");
+        let mut dotenv = Self::default();
+        if disk.kind(&path) != Kind::File {
+            return dotenv;
+        }
+        let name = path.to_string_lossy();
+        let mut warn = |file: &Arc<SourceText>, span: Span, message: String| {
+            let (severity, file) = (Severity::Warning, Arc::clone(file));
+            dotenv.problems.push(Problem { severity, message, path: String::new(), span, hint: None, file });
+        };
+        let text = match disk.read(&path, MAX_BYTES) {
+            Ok(text) if text.len() <= MAX_BYTES => text,
+            Ok(_) => {
+                let file = Arc::new(SourceText::new(&name, ""));
+                warn(
+                    &file,
+                    Span::default(),
+                    format!("the file is larger than {MAX_BYTES} bytes and was not read"),
+                );
+                return dotenv;
+            }
+            Err(error) => {
+                let file = Arc::new(SourceText::new(&name, ""));
+                warn(&file, Span::default(), format!("the file can't be read: {error}"));
+                return dotenv;
+            }
+        };
+        let file = Arc::new(SourceText::new(&name, &text));
+        let (variables, faults) = parse(&text, lookup);
+        for fault in faults {
+            warn(&file, fault.span, fault.message);
+        }
+        for variable in variables {
+            let place = FilePlace::new(&file, variable.span);
+            dotenv.values.extend(variable.value.map(|value| (variable.name, (value, place))));
+        }
+        dotenv
+    }
+
+    /// Returns a variable's value.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        self.values.get(name).map(|(value, _)| value.clone())
+    }
+
+    /// Returns where a variable stands.
+    pub(crate) fn place(&self, name: &str) -> Option<FilePlace> {
+        self.values.get(name).map(|(_, place)| place.clone())
+    }
 }
 
 struct Reader<'a> {

@@ -38,15 +38,21 @@ mod dev;
 mod disk;
 pub mod dotenv;
 mod expand;
+mod json_schema;
+mod language;
 mod manifest;
 mod node;
 mod objects;
+mod origin;
 mod paths;
+mod print;
 mod problem;
 mod quantity;
 mod read;
+mod sections;
 mod suggest;
 mod trust;
+mod write;
 mod yaml;
 
 pub use self::{
@@ -57,11 +63,20 @@ pub use self::{
     },
     disk::{Disk, Kind},
     expand::{ExpandError, Expanded, Lookup, Outcome, Reference, expand},
+    json_schema::json_schema,
+    language::{Fate, FieldFact, fields},
     manifest::{Context, Manifest, Parsed, Source, UnknownDev, parse},
     node::{Entry, Node, Scalar, Value},
     objects::objects,
-    paths::{candidates, project_root, resolve_local, stignore_places},
-    problem::{Problem, Problems, Severity, SourceText, Span},
+    origin::{FilePlace, Origin, UsedVariable, VariableSource},
+    paths::{candidates, compose_candidates, project_root, resolve_local, stignore_places},
+    problem::{Place, Problem, Problems, Severity, SourceText, Span},
+    sections::{
+        Artifact, Build, BuildSecret, Command, Compose, ComposeFile, Dependency, Deploy, Destroy, Divert,
+        DivertHost, Endpoint, EndpointRule, External, ExternalEndpoint, Host, Test, VirtualService,
+    },
     suggest::nearest,
     trust::{Outside, Sensitive, is_sensitive, privileges},
+    write::yaml,
+    yaml::field_path,
 };

@@ -1,38 +1,26 @@
 //! The whole manifest: [`parse`] is the one parser and the one validator.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, mem, path::Path, sync::Arc};
 
 use indexmap::IndexMap;
 
 use crate::{
-    dev::{self, DEV_FIELDS, Dev, Forward, ForwardTarget},
-    disk::Disk,
+    dev::{self, Dev, Forward, ForwardTarget, sanitized},
+    disk::{Disk, Kind},
+    dotenv::DotEnv,
     expand::Lookup,
+    language::{DEV, GLOBAL_FORWARD, TOP, VERSION_ONE},
     node::Node,
+    origin::{Origin, Written},
+    paths, print,
     problem::{Problem, Problems, Severity, SourceText, Span, quoted},
     read::{At, Fields, Reader},
+    sections::{self, Build, Dependency, Deploy, Destroy, External, Test},
     suggest::nearest,
     trust::{self, Outside, Sensitive},
+    write::yaml as to_yaml,
     yaml,
 };
-
-/// The fields of a manifest.
-const TOP_FIELDS: [&str; 12] = [
-    "build",
-    "context",
-    "dependencies",
-    "deploy",
-    "destroy",
-    "dev",
-    "external",
-    "forward",
-    "icon",
-    "name",
-    "namespace",
-    "test",
-];
-/// The fields that are kept as they are for what reads them.
-const UNTYPED: [&str; 7] = ["build", "dependencies", "deploy", "destroy", "external", "icon", "test"];
 
 /// The text of a manifest and where it came from.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +36,7 @@ pub struct Source<'a> {
 /// What a manifest's meaning depends on beside its text.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The user's variables.
+    /// The user's variables; those of `.env` beside the manifest stand in for the ones that aren't there.
     pub variables: &'a Lookup<'a>,
     /// The user's disk.
     pub disk: &'a dyn Disk,
@@ -63,12 +51,17 @@ pub struct Parsed {
     pub manifest: Option<Manifest>,
     /// All that is wrong, in the order of the text.
     pub problems: Problems,
+    /// Warnings of credential-like variables whose values others could read.
+    pub disclosures: Vec<Problem>,
     /// The credential-like variables of the user whose values would go into the cluster.
     pub sensitive: Vec<Sensitive>,
     /// The local paths that lead out of the repository.
     pub outside: Vec<Outside>,
     /// What an agreement to this manifest is bound to, as hexadecimal BLAKE3; empty without a manifest.
     pub trust_hash: String,
+    effective: Node,
+    /// The texts that the values come from, the last one counts.
+    written: Vec<Written>,
 }
 
 impl Parsed {
@@ -78,19 +71,53 @@ impl Parsed {
         let reverse = |manifest: &Manifest| manifest.dev.values().any(|dev| !dev.reverse.is_empty());
         !self.sensitive.is_empty() || !self.outside.is_empty() || self.manifest.as_ref().is_some_and(reverse)
     }
+
+    /// Returns the effective manifest as a tree: every value as it holds, in the order of the documentation.
+    ///
+    /// Values of credential-like variables are in it.
+    pub fn effective(&self) -> &Node {
+        &self.effective
+    }
+
+    /// Returns where each value of [`Self::effective`] comes from, by its path, such as `dev.api.sync.folders[0]`.
+    pub fn origins(&self) -> BTreeMap<String, Origin> {
+        let mut origins = BTreeMap::new();
+        for written in &self.written {
+            let mut own = BTreeMap::new();
+            written.trace(&self.effective, &mut own);
+            for (path, origin) in own {
+                if origin.place.is_some() || !origins.contains_key(&path) {
+                    origins.insert(path, origin);
+                }
+            }
+        }
+        origins
+    }
 }
 
 /// A manifest, typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// The name of the whole.
     pub name: Option<String>,
+    /// A picture for Okteto's own pages.
+    pub icon: Option<String>,
     /// The services that can be developed on, by [`Dev::name`], in the order of the text.
     pub dev: IndexMap<String, Dev>,
-    /// Forwards to Services, for every session.
+    /// Forwards of every session.
     pub forward: Vec<Forward>,
-    /// The sections that aren't about development, as they are.
-    pub sections: IndexMap<String, Node>,
+    /// The images to build, by name. Nothing is built yet.
+    pub build: IndexMap<String, Build>,
+    /// How everything gets into the cluster. Nothing of it runs yet.
+    pub deploy: Option<Deploy>,
+    /// How everything gets out of the cluster again. Nothing of it runs yet.
+    pub destroy: Option<Destroy>,
+    /// Tests that run in the cluster, by name. Nothing of it runs yet.
+    pub test: IndexMap<String, Test>,
+    /// Other repositories to deploy first, by name. Nothing of it runs yet.
+    pub dependencies: IndexMap<String, Dependency>,
+    /// What is elsewhere and belongs to it, by name.
+    pub external: IndexMap<String, External>,
 }
 
 /// A dev service that the manifest doesn't have.
@@ -119,119 +146,244 @@ impl Manifest {
     pub fn forwards<'m>(&'m self, dev: &'m Dev) -> impl Iterator<Item = &'m Forward> {
         dev.forward.iter().chain(&self.forward)
     }
+
+    /// Returns the manifest as YAML in one canonical form: read from the file at `path`, it is this manifest again.
+    pub fn to_yaml(&self, path: &Path) -> String {
+        to_yaml(&print::tree(self, path), &|_| None)
+    }
 }
 
 /// Returns what `source` says, and all that is wrong with it.
 pub fn parse(source: Source<'_>, context: &Context<'_>) -> Parsed {
+    parse_one(source, context, true)
+}
+
+/// Reads one file; `follow` is false for one that another manifest names, so that no circle comes about.
+fn parse_one(source: Source<'_>, context: &Context<'_>, follow: bool) -> Parsed {
     let file = Arc::new(SourceText::new(source.name, source.text));
-    let mut reader = Reader::new(Arc::clone(&file), source.path, context);
+    let mut dotenv = DotEnv::read(&paths::project_root(source.path), context.disk, context.variables);
+    let dotenv_problems = mem::take(&mut dotenv.problems);
+    let mut reader = Reader::new(Arc::clone(&file), source.path, context, &dotenv);
     let (root, faults) = yaml::read(source.text);
     for fault in faults {
         let yaml::Fault { message, path, span, hint } = fault;
         let file = Arc::clone(&file);
         reader.problems.push(Problem { severity: Severity::Error, message, path, span, hint, file });
     }
-    let manifest = root.as_ref().and_then(|root| manifest(&mut reader, &At::root(root)));
-    if root.is_none() && !reader.problems.has_errors() {
+    for problem in dotenv_problems {
+        reader.problems.push(problem);
+    }
+    let mut others = Vec::new();
+    let mut version_one = None;
+    let mut manifest = None;
+    if let Some(root) = &root {
+        let at = At::root(root);
+        if is_version_one(&at) {
+            manifest = one_service(&mut reader, &at);
+            version_one = manifest.as_ref().and_then(|manifest| manifest.dev.keys().next().cloned());
+        } else {
+            let mut parse_other = |reader: &mut Reader<'_>, item: &At<'_>, must_be: bool| {
+                if follow {
+                    others.extend(other_manifest(reader, item, must_be, context));
+                }
+            };
+            manifest = whole(&mut reader, &at, &mut parse_other);
+        }
+    } else if !reader.problems.has_errors() {
         let hint = Some("write at least:\ndev:\n  NAME:\n    sync: [.:/app]".to_owned());
         let message = "the manifest is empty".to_owned();
         reader.report(Severity::Error, "", Span::default(), message, hint);
     }
-    let mut problems = reader.problems;
-    problems.sort(&file);
     let trust_hash = root.as_ref().map(|root| trust::hash(root, &reader.findings)).unwrap_or_default();
-    Parsed {
+    let Reader { problems, findings, used, from_files, .. } = reader;
+    let root = root.unwrap_or(Node { value: crate::Value::Null, span: Span::default() });
+    let mut parsed = Parsed {
         manifest,
         problems,
-        sensitive: reader.findings.sensitive,
-        outside: reader.findings.outside,
+        disclosures: findings.disclosures,
+        sensitive: findings.sensitive,
+        outside: findings.outside,
         trust_hash,
+        effective: Node { value: crate::Value::Null, span: Span::default() },
+        written: vec![Written { root, file: Arc::clone(&file), used, from_files, version_one }],
+    };
+    for other in others {
+        parsed.join(other);
+    }
+    parsed.problems.sort(&file);
+    if let Some(manifest) = &parsed.manifest {
+        parsed.effective = print::tree(manifest, source.path);
+    }
+    parsed
+}
+
+impl Parsed {
+    /// Takes the dev services of another manifest, and all that is to know about them.
+    fn join(&mut self, other: Self) {
+        for problem in &other.problems {
+            self.problems.push(problem.clone());
+        }
+        for (manifest, more) in self.manifest.iter_mut().zip(other.manifest) {
+            for (name, dev) in more.dev {
+                if let Some(first) = manifest.dev.get(&name) {
+                    let message =
+                        format!("another dev service is called `{name}` already, in {}", first.place.path);
+                    let Some(file) = other.written.first().map(|written| Arc::clone(&written.file)) else {
+                        continue;
+                    };
+                    let (span, path) = (dev.place.span, dev.place.path);
+                    let hint = Some("rename one of them".to_owned());
+                    self.problems.push(Problem {
+                        severity: Severity::Error,
+                        message,
+                        path,
+                        span,
+                        hint,
+                        file,
+                    });
+                    continue;
+                }
+                manifest.dev.insert(name, dev);
+            }
+            manifest.forward.extend(more.forward);
+        }
+        self.disclosures.extend(other.disclosures);
+        self.sensitive.extend(other.sensitive);
+        self.outside.extend(other.outside);
+        self.trust_hash = trust::joined(&self.trust_hash, &other.trust_hash);
+        self.written.splice(0..0, other.written);
     }
 }
 
-fn manifest(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Manifest> {
-    if is_version_one(at) {
-        let message = "this is a manifest of version 1: it has the fields of `dev` at the top".to_owned();
-        let hint = Some("put the fields under `dev:` and the name of the service".to_owned());
-        reader.report(Severity::Error, "", at.node.span, message, hint);
-        return None;
+/// Reads the manifest that an item of `devs` names; one that `must_be` there is an error when it isn't.
+fn other_manifest(
+    reader: &mut Reader<'_>,
+    item: &At<'_>,
+    must_be: bool,
+    context: &Context<'_>,
+) -> Option<Parsed> {
+    let text = reader.expanded(item)?;
+    let path = reader.local(item, &text);
+    let shown = quoted(&path.to_string_lossy());
+    let failed = match context.disk.kind(&path) {
+        Kind::File => match context.disk.read(&path, yaml::MAX_BYTES) {
+            Ok(text) => {
+                let name = path.to_string_lossy();
+                return Some(parse_one(Source { name: &name, text: &text, path: &path }, context, false));
+            }
+            Err(error) => format!("the manifest {shown} can't be read: {error}"),
+        },
+        Kind::Folder => format!("{shown} is a folder, not a manifest"),
+        Kind::Missing => format!("there is no manifest {shown}"),
+    };
+    if must_be {
+        reader.error(item, failed, "correct the path, or remove it".to_owned());
+    } else {
+        reader.warn(item, failed, "write `dev` as a mapping of names".to_owned());
     }
+    None
+}
+
+type ParseOther<'p> = dyn FnMut(&mut Reader<'_>, &At<'_>, bool) + 'p;
+
+fn whole(reader: &mut Reader<'_>, at: &At<'_>, parse_other: &mut ParseOther<'_>) -> Option<Manifest> {
     if at.is_null() {
         reader.error(at, "the manifest is empty", "add a `dev` section".to_owned());
         return None;
     }
-    let fields = reader.fields(at, "the manifest", &TOP_FIELDS)?;
-    for name in ["namespace", "context"] {
-        if let Some(at) = fields.get(name) {
-            let hint = format!("remove it and type --{name}");
-            let span = at.key_span.unwrap_or(at.node.span);
-            let message = format!("`{name}` is not chosen in the manifest");
-            reader.report(Severity::Error, &at.path, span, message, Some(hint));
-        }
-    }
-    let name = fields.get("name").and_then(|at| reader.expanded(at));
-    let mut global = Vec::new();
+    let fields = reader.fields(at, &TOP)?;
+    let mut manifest = Manifest {
+        name: fields.get("name").and_then(|at| reader.expanded(at)),
+        icon: fields.get("icon").and_then(|at| reader.string(at)),
+        ..Manifest::default()
+    };
     for at in fields.get("forward").map(|at| reader.list(at)).unwrap_or_default() {
-        let forward = dev::service_forward(reader, &at);
+        let forward = dev::forward(reader, &at, &GLOBAL_FORWARD);
         if let Some(Forward { target: ForwardTarget::Labels(_), .. }) = &forward {
             reader.warn(&at, dev::not_acted_on(&["labels"]), None);
         }
-        global.extend(forward);
+        manifest.forward.extend(forward);
     }
-    let dev = dev_section(reader, &fields);
-    let shared = global.iter().map(|forward| (forward.local, forward.path.as_str(), forward.span));
-    let shared: Vec<_> = shared.collect();
-    if dev.is_empty() {
-        dev::reject_repeated_ports(reader, "local", shared.iter().copied());
+    manifest.dev = dev_section(reader, &fields, parse_other);
+    reject_shared_ports(reader, &manifest);
+    match fields.get("devs") {
+        Some(at) if at.is_mapping() => {
+            let hint = "did you mean `dev`?".to_owned();
+            reader.error(at, "`devs` takes a list of other manifests, found a mapping", hint);
+        }
+        list => {
+            for item in list.map(|at| reader.list(at)).unwrap_or_default() {
+                parse_other(reader, &item, true);
+            }
+        }
     }
-    for one in dev.values() {
-        let own = one.forward.iter().map(|forward| (forward.local, forward.path.as_str(), forward.span));
-        dev::reject_repeated_ports(reader, "local", shared.iter().copied().chain(own));
-    }
-    let sections = fields.iter().filter(|(name, _)| UNTYPED.contains(name));
-    let sections = sections.map(|(name, at)| ((*name).to_owned(), at.node.clone())).collect();
-    Some(Manifest { name, dev, forward: global, sections })
+    // Nothing of these is acted on.
+    reader.acted_on = false;
+    manifest.build = sections::build(reader, fields.get("build"));
+    manifest.deploy = fields.get("deploy").and_then(|at| sections::deploy(reader, at));
+    manifest.destroy = fields.get("destroy").and_then(|at| sections::destroy(reader, at));
+    manifest.test = sections::test(reader, fields.get("test"));
+    manifest.dependencies = sections::dependencies(reader, fields.get("dependencies"));
+    manifest.external = sections::external(reader, fields.get("external"));
+    reader.acted_on = true;
+    Some(manifest)
 }
 
-/// Returns true for the old layout: the fields of one dev service where sections should be.
+/// Reads the old layout: the fields of one dev service where sections should be.
+fn one_service(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Manifest> {
+    let name = at.node.field("name").map(|node| At { node, path: "name".to_owned(), key_span: None });
+    let name = name.and_then(|at| reader.expanded(&at)).unwrap_or_default();
+    let key = sanitized(&name);
+    let dev = dev::read_version_one(reader, at, &key);
+    (!name.is_empty()).then(|| Manifest { dev: IndexMap::from([(key, dev)]), ..Manifest::default() })
+}
+
 fn is_version_one(at: &At<'_>) -> bool {
     let entries = at.entries().unwrap_or_default();
-    let sections = |name: &str| matches!(name, "dev" | "build" | "deploy" | "test" | "dependencies");
-    let only_dev = |name: &str| DEV_FIELDS.contains(&name) && !TOP_FIELDS.contains(&name);
-    entries.iter().any(|(name, _)| only_dev(name)) && !entries.iter().any(|(name, _)| sections(name))
+    let section = |name: &str| {
+        !matches!(name, "name" | "forward" | "namespace" | "context") && TOP.field(name).is_some()
+    };
+    let only_dev = |name: &str| VERSION_ONE.field(name).is_some() && TOP.field(name).is_none();
+    entries.iter().any(|(name, _)| only_dev(name)) && !entries.iter().any(|(name, _)| section(name))
 }
 
-fn dev_section(reader: &mut Reader<'_>, fields: &Fields<'_>) -> IndexMap<String, Dev> {
+fn reject_shared_ports(reader: &mut Reader<'_>, manifest: &Manifest) {
+    fn places(list: &[Forward]) -> impl Iterator<Item = (u16, &crate::Place)> {
+        list.iter().map(|forward| (forward.local, &forward.place))
+    }
+    if manifest.dev.is_empty() {
+        dev::reject_repeated_ports(reader, "local", places(&manifest.forward));
+    }
+    for one in manifest.dev.values() {
+        dev::reject_repeated_ports(reader, "local", places(&manifest.forward).chain(places(&one.forward)));
+    }
+}
+
+fn dev_section(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    parse_other: &mut ParseOther<'_>,
+) -> IndexMap<String, Dev> {
     let mut devs: IndexMap<String, Dev> = IndexMap::new();
     let Some(at) = fields.get("dev") else { return devs };
     let Some(entries) = at.entries() else {
-        let hint = "write one entry for each service:\ndev:\n  NAME:\n    sync: [.:/app]".to_owned();
-        reader.error(at, format!("`dev` takes a mapping of names, found {}", at.node.kind()), hint);
+        if matches!(at.node.value, crate::Value::Sequence(_)) {
+            for item in reader.list(at) {
+                parse_other(reader, &item, false);
+            }
+        } else {
+            let hint = "write one entry for each service:\ndev:\n  NAME:\n    sync: [.:/app]".to_owned();
+            reader.error(at, format!("`dev` takes a mapping of names, found {}", at.node.kind()), hint);
+        }
         return devs;
     };
     for (key, at) in entries {
-        let span = at.key_span.unwrap_or(at.node.span);
-        let name = sanitized(key);
-        if !dev::is_name(&name) {
-            let message = format!("{} is not a name that a dev service can have", quoted(key));
-            let hint = "use lower-case letters, digits and `-` inside".to_owned();
-            reader.report(Severity::Error, &at.path, span, message, Some(hint));
-        } else if name != key {
-            let message = format!("{} is not a Kubernetes name; it is called `{name}`", quoted(key));
-            reader.report(Severity::Warning, &at.path, span, message, None);
-        }
-        let dev = dev::read(reader, &at, &name, span);
-        if devs.contains_key(&name) {
-            let message = format!("another dev service is called `{name}` already");
-            reader.report(Severity::Error, &at.path, span, message, Some("rename one of them".to_owned()));
-        } else {
+        let named = reader.kubernetes_name(key, &at, DEV.what, devs.keys());
+        let name = named.clone().unwrap_or_else(|| sanitized(key));
+        let dev = dev::read(reader, &at, &name);
+        if named.is_some() {
             devs.insert(name, dev);
         }
     }
     devs
-}
-
-/// Returns a name as Kubernetes takes it, as far as case and separators go.
-fn sanitized(name: &str) -> String {
-    name.chars().map(|c| if matches!(c, ' ' | '_' | '.') { '-' } else { c.to_ascii_lowercase() }).collect()
 }

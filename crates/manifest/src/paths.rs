@@ -6,8 +6,37 @@ use std::path::{Component, Path, PathBuf};
 const DOT_FOLDER: &str = ".okteto";
 
 /// Returns the manifest's possible names below a folder, the first that exists wins.
-pub const fn candidates() -> [&'static str; 4] {
-    ["okteto.yml", "okteto.yaml", ".okteto/okteto.yml", ".okteto/okteto.yaml"]
+pub const fn candidates() -> [&'static str; 12] {
+    [
+        "okteto.yml",
+        "okteto.yaml",
+        ".okteto/okteto.yml",
+        ".okteto/okteto.yaml",
+        "okteto-pipeline.yml",
+        "okteto-pipeline.yaml",
+        "okteto-pipelines.yml",
+        "okteto-pipelines.yaml",
+        ".okteto/okteto-pipeline.yml",
+        ".okteto/okteto-pipeline.yaml",
+        ".okteto/okteto-pipelines.yml",
+        ".okteto/okteto-pipelines.yaml",
+    ]
+}
+
+/// Returns the possible names below a folder of the Compose files that Okteto takes in place of a manifest.
+pub const fn compose_candidates() -> [&'static str; 10] {
+    [
+        "okteto-stack.yml",
+        "okteto-stack.yaml",
+        "stack.yml",
+        "stack.yaml",
+        "okteto-compose.yml",
+        "okteto-compose.yaml",
+        "docker-compose.yml",
+        "docker-compose.yaml",
+        "compose.yml",
+        "compose.yaml",
+    ]
 }
 
 /// Returns the folder that relative local paths count from: the manifest's own, or the one above

@@ -32,6 +32,25 @@ impl Span {
     }
 }
 
+/// Where a value of the manifest stands.
+///
+/// All places are equal to each other, so that two manifests are equal when they say the same.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The value, or its key.
+    pub span: Span,
+    /// The field, such as `dev.api.sync[0]`.
+    pub path: String,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
+
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -137,6 +156,18 @@ impl Problem {
     /// Returns the line and the column where the problem starts, both from 1.
     pub fn position(&self) -> (usize, usize) {
         self.file.position(self.span.start)
+    }
+
+    /// Returns the line that the problem starts on, without its end.
+    pub fn excerpt(&self) -> &str {
+        let (line, _) = self.position();
+        self.file.text().lines().nth(line - 1).unwrap_or_default()
+    }
+
+    /// Returns how many characters of that line the problem is about; at least one.
+    pub fn length(&self) -> usize {
+        let text = self.file.text().get(self.span.start..self.span.end).unwrap_or_default();
+        text.lines().next().unwrap_or_default().chars().count().max(1)
     }
 
     /// Returns the problem on one line: `file:line:column: severity: message (path)`.

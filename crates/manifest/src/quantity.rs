@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest duration, in nanoseconds.
+const MOST: u128 = u32::MAX as u128 * 1_000_000_000;
+
 /// Returns true for an amount that Kubernetes takes for a resource, such as `500m`, `1Gi` or `2e3`.
 pub(crate) fn is_quantity(text: &str) -> bool {
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -27,28 +30,36 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         return Some(Duration::from_secs(seconds.into()));
     }
     let mut rest = text;
-    let mut total = 0.0;
+    let mut total = 0u128;
     while !rest.is_empty() {
         let number = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
         let (digits, unit) = rest.split_at(number);
         let length = unit.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit.len());
-        if !is_decimal(digits) {
-            return None;
-        }
         let scale = match &unit[..length] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" => 1_000,
+            "ns" => 1,
             _ => return None,
         };
-        total += digits.parse::<f64>().ok()? * scale;
+        total += scaled(digits, scale)?;
         rest = &unit[length..];
     }
-    let sane = !text.is_empty() && total <= f64::from(u32::MAX);
-    if sane { Duration::try_from_secs_f64(total).ok() } else { None }
+    let nanoseconds = u64::try_from(total).ok().filter(|_| !text.is_empty() && total <= MOST)?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+/// Returns a decimal number times `scale`, exactly, what is smaller than one dropped.
+fn scaled(digits: &str, scale: u128) -> Option<u128> {
+    if !is_decimal(digits) || digits.len() > 20 {
+        return None;
+    }
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let number = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<u128>().ok() };
+    let below = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    Some(number(whole)? * scale + number(fraction)? * scale / below)
 }
 
 fn is_decimal(digits: &str) -> bool {

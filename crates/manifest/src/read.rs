@@ -12,11 +12,15 @@ use std::{
 
 use crate::{
     Context,
+    dev::{is_name, sanitized},
     disk::Disk,
+    dotenv::DotEnv,
     expand::{Lookup, Outcome, expand},
+    language::{Fate, Object, Rule},
     node::{Entry, Node, Scalar, Value},
+    origin::{UsedVariable, VariableSource},
     paths,
-    problem::{Problem, Problems, Severity, SourceText, Span, quoted},
+    problem::{Place, Problem, Problems, Severity, SourceText, Span, quoted},
     quantity::is_quantity,
     suggest::nearest,
     trust::{Findings, Outside, Sensitive, is_sensitive},
@@ -46,6 +50,11 @@ impl<'n> At<'n> {
             (Value::Null | Value::Mapping(_) | Value::Sequence(_), Some(key)) => key,
             _ => self.node.span,
         }
+    }
+
+    /// Returns where this value stands.
+    pub(crate) fn place(&self) -> Place {
+        Place { span: self.span(), path: self.path.clone() }
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -85,10 +94,6 @@ impl<'n> Fields<'n> {
     pub(crate) fn get(&self, name: &str) -> Option<&At<'n>> {
         self.list.iter().find(|(key, at)| *key == name && !at.is_null()).map(|(_, at)| at)
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(&'n str, At<'n>)> {
-        self.list.iter()
-    }
 }
 
 /// Reads one manifest: what it needs to know, and what it found.
@@ -97,23 +102,39 @@ pub(crate) struct Reader<'a> {
     pub(crate) problems: Problems,
     pub(crate) findings: Findings,
     pub(crate) disk: &'a dyn Disk,
+    /// Whether what is read now is acted on: only then does a credential in it need the user's consent.
+    pub(crate) acted_on: bool,
+    /// The variables that were expanded, by the value's place.
+    pub(crate) used: BTreeMap<Span, Vec<UsedVariable>>,
+    /// Where variables of the dev container come from, when from an env file: by the field's path.
+    pub(crate) from_files: BTreeMap<String, (Arc<SourceText>, Span)>,
     manifest: &'a Path,
     repository: PathBuf,
     lookup: &'a Lookup<'a>,
+    dotenv: &'a DotEnv,
     expanded: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(file: Arc<SourceText>, manifest: &'a Path, context: &Context<'a>) -> Self {
+    pub(crate) fn new(
+        file: Arc<SourceText>,
+        manifest: &'a Path,
+        context: &Context<'a>,
+        dotenv: &'a DotEnv,
+    ) -> Self {
         let repository = context.repository.map_or_else(|| paths::project_root(manifest), Path::to_owned);
         Self {
             file,
             problems: Problems::default(),
             findings: Findings::default(),
             disk: context.disk,
+            acted_on: true,
+            used: BTreeMap::new(),
+            from_files: BTreeMap::new(),
             manifest,
             repository,
             lookup: context.variables,
+            dotenv,
             expanded: 0,
         }
     }
@@ -141,12 +162,58 @@ impl<'a> Reader<'a> {
         local
     }
 
+    /// Returns a variable: the user's own, else that of `.env`.
     pub(crate) fn lookup(&self, name: &str) -> Option<String> {
-        (self.lookup)(name)
+        (self.lookup)(name).or_else(|| self.dotenv.value(name))
     }
 
-    pub(crate) fn lookup_function(&self) -> &'a Lookup<'a> {
-        self.lookup
+    /// Returns where a variable that is set comes from.
+    fn source(&self, name: &str) -> VariableSource {
+        if (self.lookup)(name).is_some() {
+            VariableSource::Environment
+        } else if let Some(place) = self.dotenv.place(name) {
+            VariableSource::File(place)
+        } else {
+            VariableSource::Nowhere
+        }
+    }
+
+    /// Notes that the value of `at` takes a variable of the user.
+    pub(crate) fn note_variable(&mut self, at: &At<'_>, span: Span, name: &str) {
+        let source = self.source(name);
+        self.used.entry(at.node.span).or_default().push(UsedVariable { name: name.to_owned(), source });
+        if is_sensitive(name) {
+            let file = Arc::clone(&self.file);
+            self.disclose(&at.path, file, span, name);
+        }
+    }
+
+    /// Notes that the value of a credential-like variable goes where others may read it.
+    pub(crate) fn disclose(&mut self, path: &str, file: Arc<SourceText>, span: Span, name: &str) {
+        let message = if self.acted_on {
+            format!(
+                "the value of {}, which looks like a credential, goes into the cluster in the clear",
+                quoted(name)
+            )
+        } else {
+            format!(
+                "the value of {}, which looks like a credential, would be in the clear here",
+                quoted(name)
+            )
+        };
+        let (path, hint) = (path.to_owned(), Some("let the workload take it from a Secret".to_owned()));
+        if self.acted_on {
+            let (variable, file) = (name.to_owned(), file.name().to_owned());
+            self.findings.sensitive.push(Sensitive { variable, path: path.clone(), file, span });
+        }
+        self.findings.disclosures.push(Problem {
+            severity: Severity::Warning,
+            message,
+            path,
+            span,
+            hint,
+            file,
+        });
     }
 
     // Problems.
@@ -214,7 +281,7 @@ impl<'a> Reader<'a> {
     /// Unset variables and credential-like ones are noted; `span` is where the text stands, when it
     /// stands there without escapes.
     pub(crate) fn expand(&mut self, at: &At<'_>, text: &str, span: Option<Span>) -> Option<String> {
-        let result = expand(text, self.lookup);
+        let result = expand(text, &|name| self.lookup(name));
         let expanded = match result {
             Ok(expanded) if self.expanded + expanded.text.len() <= MAX_EXPANDED => expanded,
             Ok(_) => {
@@ -231,18 +298,18 @@ impl<'a> Reader<'a> {
         for reference in expanded.references {
             let Range { start, end } = reference.range;
             let span = span.map_or_else(|| at.span(), |span| Span::new(span.start + start, span.start + end));
+            let name = reference.name;
             match reference.outcome {
-                Outcome::Value if is_sensitive(&reference.name) => {
-                    let file = self.file.name().to_owned();
-                    self.findings.sensitive.push(Sensitive {
-                        variable: reference.name,
-                        path: at.path.clone(),
-                        file,
-                        span,
-                    });
+                Outcome::Value => self.note_variable(at, span, &name),
+                Outcome::Unset => {
+                    self.unset(&at.path, span, &name);
+                    let source = VariableSource::Nowhere;
+                    self.used.entry(at.node.span).or_default().push(UsedVariable { name, source });
                 }
-                Outcome::Unset => self.unset(&at.path, span, &reference.name),
-                Outcome::Value | Outcome::Own => {}
+                Outcome::Own => {
+                    let source = VariableSource::Default;
+                    self.used.entry(at.node.span).or_default().push(UsedVariable { name, source });
+                }
             }
         }
         Some(expanded.text)
@@ -255,7 +322,12 @@ impl<'a> Reader<'a> {
             (message, "write `$$` for a plain dollar sign".to_owned())
         } else {
             let message = format!("the variable {} is not set, so nothing stands here", quoted(name));
-            (message, format!("set it, or give a default: ${{{name}:-value}}"))
+            let hint = if name.starts_with("OKTETO_BUILD_") {
+                format!("nothing is built here: set {name} to the image, or leave it to the workload's own")
+            } else {
+                format!("set it, or give a default: ${{{name}:-value}}")
+            };
+            (message, hint)
         };
         self.report(Severity::Warning, path, span, message, Some(hint));
     }
@@ -287,6 +359,11 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// Returns a port, which is not 0.
+    pub(crate) fn port(&mut self, at: &At<'_>) -> Option<u16> {
+        self.integer(at, 1, 65_535).and_then(|port| u16::try_from(port).ok())
+    }
+
     /// Returns the string, if it is one of `allowed`.
     pub(crate) fn one_of(&mut self, at: &At<'_>, allowed: &[&'static str]) -> Option<&'static str> {
         let text = self.string(at)?;
@@ -301,14 +378,69 @@ impl<'a> Reader<'a> {
 
     // Collections.
 
+    /// Returns the items of a list; one that holds nothing is reported.
     pub(crate) fn list<'n>(&mut self, at: &At<'n>) -> Vec<At<'n>> {
         if at.is_null() {
             return Vec::new();
         }
-        at.items().unwrap_or_else(|| {
+        let Some(mut items) = at.items() else {
             self.expected(at, "a list");
+            return Vec::new();
+        };
+        for empty in items.iter().filter(|item| item.is_null()) {
+            let span = if empty.node.span.is_empty() { at.span() } else { empty.node.span };
+            let hint = Some("write it, or remove the item".to_owned());
+            self.report(Severity::Error, &empty.path, span, "this item is empty".to_owned(), hint);
+        }
+        items.retain(|item| !item.is_null());
+        items
+    }
+
+    /// Returns the entries of a mapping of names; one with a lone value is not reported here.
+    pub(crate) fn named<'n>(&mut self, at: &At<'n>) -> Vec<(&'n str, At<'n>)> {
+        if at.is_null() {
+            return Vec::new();
+        }
+        at.entries().unwrap_or_else(|| {
+            self.expected(at, "a mapping of names");
             Vec::new()
         })
+    }
+
+    /// Returns the value of a name that must have one; `what` says what is missing.
+    pub(crate) fn given<'r, 'n>(&mut self, at: &'r At<'n>, what: &str) -> Option<&'r At<'n>> {
+        if !at.is_null() {
+            return Some(at);
+        }
+        self.error(at, "nothing is said here", format!("write {what}, or remove the name"));
+        None
+    }
+
+    /// Returns `key` as Kubernetes takes it, unless an earlier one of `taken` is the same.
+    pub(crate) fn kubernetes_name<'k>(
+        &mut self,
+        key: &str,
+        at: &At<'_>,
+        what: &str,
+        mut taken: impl Iterator<Item = &'k String>,
+    ) -> Option<String> {
+        let span = at.key_span.unwrap_or(at.node.span);
+        let name = sanitized(key);
+        if !is_name(&name) {
+            let message = format!("{} is not a name that {what} can have", quoted(key));
+            let hint = "use lower-case letters, digits and `-` inside".to_owned();
+            self.report(Severity::Error, &at.path, span, message, Some(hint));
+        } else if name != key {
+            let message = format!("{} is not a Kubernetes name; it is called `{name}`", quoted(key));
+            self.report(Severity::Warning, &at.path, span, message, None);
+        }
+        if taken.any(|other| *other == name) {
+            let what = what.strip_prefix("a ").unwrap_or(what);
+            let message = format!("another {what} is called `{name}` already");
+            self.report(Severity::Error, &at.path, span, message, Some("rename one of them".to_owned()));
+            return None;
+        }
+        Some(name)
     }
 
     /// Returns the items of a list, or a lone value as a list of one: the shorthand of many fields.
@@ -324,8 +456,8 @@ impl<'a> Reader<'a> {
         self.list(at).iter().map(|item| self.string(item).unwrap_or_default()).collect()
     }
 
-    /// Returns a mapping's fields, after naming each that isn't in `known`.
-    pub(crate) fn fields<'n>(&mut self, at: &At<'n>, what: &str, known: &[&str]) -> Option<Fields<'n>> {
+    /// Returns the fields of `object`, after naming each that it doesn't have and each that is missing.
+    pub(crate) fn fields<'n>(&mut self, at: &At<'n>, object: &'static Object) -> Option<Fields<'n>> {
         if at.is_null() {
             return None;
         }
@@ -335,16 +467,52 @@ impl<'a> Reader<'a> {
         };
         let mut list = Vec::new();
         for (key, at) in entries {
-            if known.contains(&key) {
-                list.push((key, at));
-            } else {
-                let hint = nearest(key, known.iter().copied()).map(|word| format!("did you mean `{word}`?"));
-                let span = at.key_span.unwrap_or(at.node.span);
-                let message = format!("{} is not a field of {what}", quoted(key));
-                self.report(Severity::Error, &at.path, span, message, hint);
+            let span = at.key_span.unwrap_or(at.node.span);
+            let (message, hint) = match object.field(key).map(|field| field.fate) {
+                Some(Fate::Refused(message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+                Some(_) => {
+                    list.push((key, at));
+                    continue;
+                }
+                None => {
+                    let hint = nearest(key, object.names()).map(|word| format!("did you mean `{word}`?"));
+                    (format!("{} is not a field of {}", quoted(key), object.what), hint)
+                }
+            };
+            self.report(Severity::Error, &at.path, span, message, hint);
+        }
+        let fields = Fields { list };
+        self.check_rule(at, object, &fields);
+        Some(fields)
+    }
+
+    fn check_rule(&mut self, at: &At<'_>, object: &'static Object, fields: &Fields<'_>) {
+        let what = object.what;
+        for field in object.fields.iter().filter(|field| field.required && fields.get(field.name).is_none()) {
+            self.error(at, format!("{what} needs `{}`", field.name), None);
+        }
+        let quoted =
+            |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+        let given = |names: &[&str]| names.iter().filter(|name| fields.get(name).is_some()).count();
+        match object.rule {
+            Rule::Free => {}
+            Rule::ExactlyOne => {
+                let names: Vec<_> = object.names().collect();
+                if given(&names) != 1 {
+                    self.error(at, format!("{what} takes {}, exactly one of them", quoted(&names)), None);
+                }
+            }
+            Rule::NotBoth(one, other) => {
+                if given(&[one, other]) == 2 {
+                    self.error(at, format!("{what} takes {}, not both", quoted(&[one, other])), None);
+                }
+            }
+            Rule::AtLeastOne(names) => {
+                if given(names) == 0 {
+                    self.error(at, format!("{what} needs {}", quoted(names)), None);
+                }
             }
         }
-        Some(Fields { list })
     }
 
     /// Returns a mapping of strings, also when written as a list of `NAME=value`; values are expanded.

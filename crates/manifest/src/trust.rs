@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     dev::Dev,
     node::{Node, hash_text},
-    problem::Span,
+    problem::{Problem, Span},
 };
 
 /// A credential-like variable of the user's environment whose value would go into the cluster.
@@ -37,6 +37,8 @@ pub struct Outside {
 pub(crate) struct Findings {
     pub(crate) sensitive: Vec<Sensitive>,
     pub(crate) outside: Vec<Outside>,
+    /// Warnings of credential-like variables whose values others could read.
+    pub(crate) disclosures: Vec<Problem>,
     /// Credential-like variables that env files mention, whether or not they are set.
     pub(crate) mentioned: Vec<(String, String)>,
     /// Where symbolic links in the repository lead out of it.
@@ -128,6 +130,14 @@ pub(crate) fn hash(manifest: &Node, findings: &Findings) -> String {
     hash_pairs(
         findings.linked.iter().map(|(path, to)| (path.clone(), to.to_string_lossy().into_owned())).collect(),
     );
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Returns the hash of an agreement to both.
+pub(crate) fn joined(one: &str, other: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("towline 1 manifest trust");
+    hash_text(&mut hasher, one);
+    hash_text(&mut hasher, other);
     hasher.finalize().to_hex().to_string()
 }
 

@@ -270,7 +270,7 @@ impl<'t> Builder<'t> {
         let mut path = String::new();
         for frame in &self.stack {
             match frame {
-                Frame::Sequence { items, .. } => path.extend(["[", &items.len().to_string(), "]"]),
+                Frame::Sequence { items, .. } => push_index(&mut path, items.len()),
                 Frame::Mapping { key: Key::Named(key, _), .. } => push_key(&mut path, key),
                 Frame::Mapping { .. } => {}
             }
@@ -360,6 +360,18 @@ impl Open {
         self.cost += cost;
         self.height = self.height.max(height + 1);
     }
+}
+
+/// Returns the path of the field `key` of the mapping at `path`, as problems and origins spell it.
+pub fn field_path(path: &str, key: &str) -> String {
+    let mut path = path.to_owned();
+    push_key(&mut path, key);
+    path
+}
+
+/// Appends the place in a list to a path: `[0]`.
+pub(crate) fn push_index(path: &mut String, index: usize) {
+    path.extend(["[", &index.to_string(), "]"]);
 }
 
 /// Appends a key to a path: `.key`, or `["a.b"]` where the key itself has a dot.

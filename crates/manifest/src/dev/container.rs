@@ -7,10 +7,14 @@ use super::{
     Probes, PullPolicy, Resources, SecurityContext, Timeout, Toleration, sync::remote_path,
 };
 use crate::{
+    language::{
+        AFFINITY, CAPABILITIES, HOOK, INIT_CONTAINER, LIFECYCLE, METADATA, PERSISTENT_VOLUME, PROBES,
+        RESOURCES, SECURITY_CONTEXT, TIMEOUT, TOLERATION,
+    },
     node::Value,
     problem::quoted,
-    quantity::duration,
     read::{At, Reader},
+    sections::length,
 };
 
 pub(super) fn pull_policy(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PullPolicy> {
@@ -32,7 +36,7 @@ pub(super) fn command(reader: &mut Reader<'_>, at: &At<'_>) -> Vec<String> {
 }
 
 pub(super) fn resources(reader: &mut Reader<'_>, at: &At<'_>) -> Resources {
-    let Some(fields) = reader.fields(at, "`resources`", &["requests", "limits"]) else {
+    let Some(fields) = reader.fields(at, &RESOURCES) else {
         return Resources::default();
     };
     let mut amounts = |name| fields.get(name).map(|at| reader.quantities(at)).unwrap_or_default();
@@ -40,16 +44,7 @@ pub(super) fn resources(reader: &mut Reader<'_>, at: &At<'_>) -> Resources {
 }
 
 pub(super) fn security_context(reader: &mut Reader<'_>, at: &At<'_>) -> SecurityContext {
-    let known = [
-        "runAsUser",
-        "runAsGroup",
-        "fsGroup",
-        "runAsNonRoot",
-        "allowPrivilegeEscalation",
-        "readOnlyRootFilesystem",
-        "capabilities",
-    ];
-    let Some(fields) = reader.fields(at, "`securityContext`", &known) else {
+    let Some(fields) = reader.fields(at, &SECURITY_CONTEXT) else {
         return SecurityContext::default();
     };
     let mut number = |name| fields.get(name).and_then(|at| reader.integer(at, 0, i64::from(u32::MAX)));
@@ -76,7 +71,7 @@ pub(super) fn security_context(reader: &mut Reader<'_>, at: &At<'_>) -> Security
 }
 
 fn capabilities(reader: &mut Reader<'_>, at: &At<'_>) -> Capabilities {
-    let Some(fields) = reader.fields(at, "`capabilities`", &["add", "drop"]) else {
+    let Some(fields) = reader.fields(at, &CAPABILITIES) else {
         return Capabilities::default();
     };
     let mut list = |name| fields.get(name).map(|at| reader.strings(at)).unwrap_or_default();
@@ -88,8 +83,7 @@ pub(super) fn probes(reader: &mut Reader<'_>, at: &At<'_>) -> Probes {
         let all = reader.boolean(at).unwrap_or(false);
         return Probes { liveness: all, readiness: all, startup: all };
     }
-    let known = ["liveness", "readiness", "startup"];
-    let Some(fields) = reader.fields(at, "`probes`", &known) else { return Probes::default() };
+    let Some(fields) = reader.fields(at, &PROBES) else { return Probes::default() };
     let mut keep = |name| fields.get(name).and_then(|at| reader.boolean(at)).unwrap_or(false);
     Probes { liveness: keep("liveness"), readiness: keep("readiness"), startup: keep("startup") }
 }
@@ -99,7 +93,7 @@ pub(super) fn lifecycle(reader: &mut Reader<'_>, at: &At<'_>) -> Lifecycle {
         let hook = Hook { enabled: reader.boolean(at).unwrap_or(false), command: None };
         return Lifecycle { post_start: hook.clone(), pre_stop: hook };
     }
-    let Some(fields) = reader.fields(at, "`lifecycle`", &["postStart", "preStop"]) else {
+    let Some(fields) = reader.fields(at, &LIFECYCLE) else {
         return Lifecycle::default();
     };
     let mut one = |name| fields.get(name).map(|at| hook(reader, at)).unwrap_or_default();
@@ -110,7 +104,7 @@ fn hook(reader: &mut Reader<'_>, at: &At<'_>) -> Hook {
     if !at.is_mapping() {
         return Hook { enabled: reader.boolean(at).unwrap_or(false), command: None };
     }
-    let Some(fields) = reader.fields(at, "a hook", &["enabled", "command"]) else { return Hook::default() };
+    let Some(fields) = reader.fields(at, &HOOK) else { return Hook::default() };
     let command = fields.get("command").map(|at| command(reader, at));
     let enabled = fields.get("enabled").and_then(|at| reader.boolean(at)).unwrap_or(command.is_some());
     Hook { enabled, command }
@@ -121,8 +115,7 @@ pub(super) fn tolerations(reader: &mut Reader<'_>, at: &At<'_>) -> Vec<Toleratio
 }
 
 fn toleration(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Toleration> {
-    let known = ["key", "operator", "value", "effect", "tolerationSeconds"];
-    let fields = reader.fields(at, "a toleration", &known)?;
+    let fields = reader.fields(at, &TOLERATION)?;
     let mut word = |name: &str, allowed: &[&'static str]| {
         let at = fields.get(name)?;
         if allowed.is_empty() { reader.string(at) } else { reader.one_of(at, allowed).map(str::to_owned) }
@@ -140,12 +133,12 @@ fn toleration(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Toleration> {
 
 /// Returns an affinity as it is: Kubernetes knows its fields best, and the dry run asks it.
 pub(super) fn affinity(reader: &mut Reader<'_>, at: &At<'_>) -> Option<serde_json::Value> {
-    reader.fields(at, "`affinity`", &["nodeAffinity", "podAffinity", "podAntiAffinity"])?;
+    reader.fields(at, &AFFINITY)?;
     Some(at.node.to_json())
 }
 
 pub(super) fn metadata(reader: &mut Reader<'_>, at: &At<'_>) -> Metadata {
-    let Some(fields) = reader.fields(at, "`metadata`", &["labels", "annotations"]) else {
+    let Some(fields) = reader.fields(at, &METADATA) else {
         return Metadata::default();
     };
     let mut map = |name| fields.get(name).map(|at| reader.string_map(at)).unwrap_or_default();
@@ -154,28 +147,15 @@ pub(super) fn metadata(reader: &mut Reader<'_>, at: &At<'_>) -> Metadata {
 
 pub(super) fn timeout(reader: &mut Reader<'_>, at: &At<'_>) -> Timeout {
     let mut timeout = Timeout::default();
-    let mut set =
-        |reader: &mut Reader<'_>, at: &At<'_>, field: fn(&mut Timeout) -> &mut std::time::Duration| {
-            let Some(text) = reader.string(at) else { return };
-            match duration(&text) {
-                Some(duration) if !duration.is_zero() => *field(&mut timeout) = duration,
-                _ => {
-                    let hint = "write seconds, or an amount such as 90s, 1m30s or 1.5h".to_owned();
-                    reader.error(at, format!("{} is not a length of time", quoted(&text)), hint);
-                }
-            }
-        };
     if !at.is_mapping() {
-        set(reader, at, |timeout| &mut timeout.default);
+        timeout.default = length(reader, at).unwrap_or(timeout.default);
         return timeout;
     }
-    if let Some(fields) = reader.fields(at, "`timeout`", &["default", "resources"]) {
-        if let Some(at) = fields.get("default") {
-            set(reader, at, |timeout| &mut timeout.default);
-        }
-        if let Some(at) = fields.get("resources") {
-            set(reader, at, |timeout| &mut timeout.resources);
-        }
+    if let Some(fields) = reader.fields(at, &TIMEOUT) {
+        let mut of =
+            |name, otherwise| fields.get(name).and_then(|at| length(reader, at)).unwrap_or(otherwise);
+        timeout.default = of("default", timeout.default);
+        timeout.resources = of("resources", timeout.resources);
     }
     timeout
 }
@@ -197,7 +177,7 @@ pub(super) fn interface(reader: &mut Reader<'_>, at: &At<'_>) -> IpAddr {
 }
 
 pub(super) fn init_container(reader: &mut Reader<'_>, at: &At<'_>) -> InitContainer {
-    let Some(fields) = reader.fields(at, "`initContainer`", &["image", "resources"]) else {
+    let Some(fields) = reader.fields(at, &INIT_CONTAINER) else {
         return InitContainer::default();
     };
     let image = fields.get("image").and_then(|at| reader.expanded(at));
@@ -208,17 +188,7 @@ pub(super) fn init_container(reader: &mut Reader<'_>, at: &At<'_>) -> InitContai
 }
 
 pub(super) fn persistent_volume(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PersistentVolume> {
-    let known = [
-        "enabled",
-        "accessMode",
-        "accessModes",
-        "size",
-        "storageClass",
-        "volumeMode",
-        "labels",
-        "annotations",
-    ];
-    let fields = reader.fields(at, "`persistentVolume`", &known)?;
+    let fields = reader.fields(at, &PERSISTENT_VOLUME)?;
     let enabled = fields.get("enabled").and_then(|at| reader.boolean(at)).unwrap_or(true);
     let modes = fields.get("accessModes").map(|at| reader.one_or_list(at)).unwrap_or_default();
     let first = modes.first().and_then(|at| reader.string(at));

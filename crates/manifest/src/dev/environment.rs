@@ -9,34 +9,51 @@ use crate::{
     dotenv::{self, Mention, Origin},
     node::Value,
     problem::{Problem, SourceText, quoted},
-    read::{At, Reader},
-    trust::{Sensitive, is_sensitive},
-    yaml::MAX_BYTES,
+    read::{At, Fields, Reader},
+    trust::is_sensitive,
+    yaml::{MAX_BYTES, push_key},
 };
 
-/// Returns the variables by name, and the env files that were read.
+/// Returns the variables by name, and the env files that were read, of the entry at `whole`.
 pub(super) fn environment(
     reader: &mut Reader<'_>,
-    environment: Option<&At<'_>>,
-    env_files: Option<&At<'_>>,
+    whole: &At<'_>,
+    fields: &Fields<'_>,
 ) -> (Vec<EnvironmentVariable>, Vec<PathBuf>) {
-    let mut variables = BTreeMap::new();
+    let mut all = BTreeMap::new();
     let mut files = Vec::new();
-    for item in env_files.map(|at| reader.one_or_list(at)).unwrap_or_default() {
+    for item in fields.get("envFiles").map(|at| reader.one_or_list(at)).unwrap_or_default() {
         let Some(text) = reader.expanded(&item) else { continue };
         let path = reader.local(&item, &text);
-        read_file(reader, &item, &path, &mut variables);
+        read_file(reader, &item, &path, &whole.path, &mut all);
         files.push(path);
     }
-    if let Some(at) = environment {
-        if at.is_mapping() {
-            from_mapping(reader, at, &mut variables);
-        } else {
-            from_list(reader, at, &mut variables);
+    if let Some(at) = fields.get("environment") {
+        for (name, value) in variables(reader, at) {
+            reader.from_files.remove(&variable_path(&whole.path, &name));
+            all.insert(name, value);
         }
     }
-    let list = variables.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect();
+    let list = all.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect();
     (list, files)
+}
+
+fn variable_path(whole: &str, name: &str) -> String {
+    let mut path = whole.to_owned();
+    push_key(&mut path, "environment");
+    push_key(&mut path, name);
+    path
+}
+
+/// Returns variables by name: a mapping, or a list of `NAME=value`, where a name alone takes the user's own value.
+pub(crate) fn variables(reader: &mut Reader<'_>, at: &At<'_>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    if at.is_mapping() {
+        from_mapping(reader, at, &mut variables);
+    } else {
+        from_list(reader, at, &mut variables);
+    }
+    variables
 }
 
 fn from_mapping(reader: &mut Reader<'_>, at: &At<'_>, variables: &mut BTreeMap<String, String>) {
@@ -74,9 +91,8 @@ fn own_value(reader: &mut Reader<'_>, at: &At<'_>, name: &str) -> String {
     if value.is_none() {
         let message = format!("the variable {} is not set, so it will be empty", quoted(name));
         reader.warn(at, message, format!("set it, or give a value: {name}=value"));
-    } else if is_sensitive(name) {
-        let (variable, path, file) = (name.to_owned(), at.path.clone(), reader.file.name().to_owned());
-        reader.findings.sensitive.push(Sensitive { variable, path, file, span: at.span() });
+    } else {
+        reader.note_variable(at, at.span(), name);
     }
     value.unwrap_or_default()
 }
@@ -94,6 +110,7 @@ fn read_file(
     reader: &mut Reader<'_>,
     at: &At<'_>,
     path: &std::path::Path,
+    whole: &str,
     variables: &mut BTreeMap<String, String>,
 ) {
     let shown = quoted(&path.to_string_lossy());
@@ -122,7 +139,7 @@ fn read_file(
         let (path, file) = (at.path.clone(), Arc::clone(&file));
         reader.problems.push(Problem { severity, message, path, span, hint: None, file });
     };
-    let (found, faults) = dotenv::parse(&text, reader.lookup_function());
+    let (found, faults) = dotenv::parse(&text, &|name| reader.lookup(name));
     for fault in faults {
         report(reader, Severity::Error, fault.span, fault.message);
     }
@@ -144,12 +161,13 @@ fn read_file(
             if is_sensitive(&mentioned) {
                 reader.findings.mentioned.push((at.path.clone(), mentioned.clone()));
                 if origin == Origin::User {
-                    let (path, file) = (at.path.clone(), file.name().to_owned());
-                    let sensitive = Sensitive { variable: mentioned, path, file, span: variable.span };
-                    reader.findings.sensitive.push(sensitive);
+                    reader.disclose(&at.path, Arc::clone(&file), variable.span, &mentioned);
                 }
             }
         }
-        variables.extend(value.map(|value| (name, value)));
+        if let Some(value) = value {
+            reader.from_files.insert(variable_path(whole, &name), (Arc::clone(&file), variable.span));
+            variables.insert(name, value);
+        }
     }
 }

@@ -2,42 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use super::{Forward, ForwardTarget, Reverse};
+use super::{Forward, ForwardTarget, Reverse, is_name};
 use crate::{
     Severity,
-    problem::quoted,
+    language::Object,
+    problem::{Place, quoted},
     read::{At, Reader},
 };
 
 const FORWARD_HINT: &str = "write localPort:remotePort, such as 8080:80, or localPort:service:remotePort";
-const SERVICE_HINT: &str = "write localPort:service:remotePort, such as 5432:postgres:5432";
 const REVERSE_HINT: &str = "write remotePort:localPort, such as 9000:9001";
 
-/// Returns the forward of a dev service that `at` spells.
-pub(super) fn forward(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Forward> {
-    if at.is_mapping() { from_mapping(reader, at) } else { from_string(reader, at, FORWARD_HINT) }
+/// Returns the forward that `at` spells; `object` lists the fields of its long form.
+pub(crate) fn forward(reader: &mut Reader<'_>, at: &At<'_>, object: &'static Object) -> Option<Forward> {
+    if at.is_mapping() { from_mapping(reader, at, object) } else { from_string(reader, at) }
 }
 
-/// Returns the forward of the whole manifest that `at` spells: one that leads to a Service.
-pub(crate) fn service_forward(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Forward> {
-    let forward =
-        if at.is_mapping() { from_mapping(reader, at) } else { from_string(reader, at, SERVICE_HINT) }?;
-    if forward.target == ForwardTarget::Container {
-        let message = "a forward outside of `dev` has no container to lead to";
-        let hint = "name a service: localPort:service:remotePort, or the field `name` or `labels`".to_owned();
-        reader.error(at, message, hint);
-        return None;
-    }
-    Some(forward)
-}
-
-fn from_string(reader: &mut Reader<'_>, at: &At<'_>, hint: &str) -> Option<Forward> {
+fn from_string(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Forward> {
+    let hint = FORWARD_HINT;
     let text = reader.string(at)?;
     let parts: Vec<&str> = text.split(':').collect();
     let (local, target, remote) = match parts[..] {
         [local, remote] => (local, ForwardTarget::Container, remote),
         [local, service, remote] if !service.is_empty() => {
-            (local, ForwardTarget::Service(service.to_owned()), remote)
+            (local, ForwardTarget::Service(service_name(reader, at, service)?), remote)
         }
         _ => {
             reader.error(at, format!("{} is not a forward", quoted(&text)), hint.to_owned());
@@ -45,32 +33,34 @@ fn from_string(reader: &mut Reader<'_>, at: &At<'_>, hint: &str) -> Option<Forwa
         }
     };
     let (local, remote) = (port(reader, at, local, hint), port(reader, at, remote, hint));
-    Some(Forward { local: local?, target, remote: remote?, span: at.span(), path: at.path.clone() })
+    Some(Forward { local: local?, target, remote: remote?, place: at.place() })
 }
 
-fn from_mapping(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Forward> {
-    let known = ["localPort", "remotePort", "name", "labels"];
-    let fields = reader.fields(at, "a forward", &known)?;
-    let mut number = |name: &str| {
-        let Some(at) = fields.get(name) else {
-            reader.error(at, format!("the forward has no `{name}`"), None);
-            return None;
-        };
-        reader.integer(at, 1, 65535).and_then(|port| u16::try_from(port).ok())
-    };
+fn from_mapping(reader: &mut Reader<'_>, at: &At<'_>, object: &'static Object) -> Option<Forward> {
+    let fields = reader.fields(at, object)?;
+    let mut number = |name: &str| fields.get(name).and_then(|at| reader.port(at));
     let (local, remote) = (number("localPort"), number("remotePort"));
-    let name = fields.get("name").and_then(|at| reader.string(at)).filter(|name| !name.is_empty());
+    let name = fields.get("name").and_then(|at| Some((at, reader.string(at)?)));
+    let name = match name.filter(|(_, name)| !name.is_empty()) {
+        Some((at, name)) => Some(service_name(reader, at, &name)?),
+        None => None,
+    };
     let labels = fields.get("labels").map(|at| reader.string_map(at)).filter(|labels| !labels.is_empty());
     let target = match (name, labels) {
-        (None, None) => ForwardTarget::Container,
-        (Some(name), None) => ForwardTarget::Service(name),
+        (Some(name), _) => ForwardTarget::Service(name),
         (None, Some(labels)) => ForwardTarget::Labels(labels),
-        (Some(_), Some(_)) => {
-            reader.error(at, "a forward takes `name` or `labels`, not both", None);
-            return None;
-        }
+        (None, None) => ForwardTarget::Container,
     };
-    Some(Forward { local: local?, target, remote: remote?, span: at.node.span, path: at.path.clone() })
+    let place = Place { span: at.node.span, path: at.path.clone() };
+    Some(Forward { local: local?, target, remote: remote?, place })
+}
+
+fn service_name(reader: &mut Reader<'_>, at: &At<'_>, name: &str) -> Option<String> {
+    if is_name(name) {
+        return Some(name.to_owned());
+    }
+    reader.error(at, format!("{} is not a name that a Service can have", quoted(name)), None);
+    None
 }
 
 /// Returns the reverse forward that `at` spells.
@@ -81,7 +71,7 @@ pub(super) fn reverse(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Reverse> {
         return None;
     };
     let (remote, local) = (port(reader, at, remote, REVERSE_HINT), port(reader, at, local, REVERSE_HINT));
-    Some(Reverse { remote: remote?, local: local?, span: at.span(), path: at.path.clone() })
+    Some(Reverse { remote: remote?, local: local?, place: at.place() })
 }
 
 fn port(reader: &mut Reader<'_>, at: &At<'_>, text: &str, hint: &str) -> Option<u16> {
@@ -98,14 +88,14 @@ fn port(reader: &mut Reader<'_>, at: &At<'_>, text: &str, hint: &str) -> Option<
 pub(crate) fn reject_repeated_ports<'f>(
     reader: &mut Reader<'_>,
     side: &str,
-    list: impl IntoIterator<Item = (u16, &'f str, crate::Span)>,
+    list: impl IntoIterator<Item = (u16, &'f Place)>,
 ) {
-    let mut taken = BTreeMap::new();
-    for (port, path, span) in list {
-        if let Some(first) = taken.insert(port, path) {
-            let message = format!("the {side} port {port} is forwarded twice: {first} has it already");
+    let mut taken: BTreeMap<u16, &Place> = BTreeMap::new();
+    for (port, place) in list {
+        if let Some(first) = taken.insert(port, place) {
+            let message = format!("the {side} port {port} is forwarded twice: {} has it already", first.path);
             let hint = Some("choose another port".to_owned());
-            reader.report(Severity::Error, path, span, message, hint);
+            reader.report(Severity::Error, &place.path, place.span, message, hint);
         }
     }
 }

@@ -4,110 +4,72 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Dev, LOCALHOST, Lifecycle, Metadata, Mode, Probes, Resources, SecurityContext, Sync, Timeout, container,
-    environment, forward, sync, unsupported,
+    environment,
+    forward::{self, forward, reject_repeated_ports},
+    sync, unsupported,
 };
 use crate::{
-    problem::{Severity, Span, quoted},
+    language::{DEV, FORWARD, SERVICE, VERSION_ONE},
+    problem::{Place, Severity, quoted},
     read::{At, Fields, Reader},
 };
 
-/// The fields of an entry of `dev`.
-pub(crate) const DEV_FIELDS: [&str; 38] = [
-    "affinity",
-    "args",
-    "autocreate",
-    "command",
-    "container",
-    "context",
-    "envFiles",
-    "environment",
-    "externalVolumes",
-    "forward",
-    "image",
-    "imagePullPolicy",
-    "initContainer",
-    "interface",
-    "lifecycle",
-    "metadata",
-    "mode",
-    "name",
-    "namespace",
-    "nodeSelector",
-    "persistentVolume",
-    "priorityClassName",
-    "probes",
-    "remote",
-    "replicas",
-    "resources",
-    "reverse",
-    "secrets",
-    "securityContext",
-    "selector",
-    "serviceAccount",
-    "services",
-    "sshServerPort",
-    "sync",
-    "timeout",
-    "tolerations",
-    "volumes",
-    "workdir",
-];
-
-/// The fields that an entry of `services` may not have.
-const NOT_IN_SERVICES: [&str; 16] = [
-    "autocreate",
-    "externalVolumes",
-    "forward",
-    "interface",
-    "lifecycle",
-    "persistentVolume",
-    "priorityClassName",
-    "probes",
-    "remote",
-    "reverse",
-    "secrets",
-    "securityContext",
-    "serviceAccount",
-    "services",
-    "sshServerPort",
-    "timeout",
-];
-
-/// Whether an entry stands in `dev` or in the `services` of one.
+/// What an entry is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rank {
+    /// One of `dev`.
     Main,
+    /// One of the `services` of another.
     Service,
+    /// A whole manifest of version 1.
+    VersionOne,
 }
 
 /// Returns the dev service that `at` spells, under the name that its key was made into.
-pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>, name: &str, key_span: Span) -> Dev {
-    read_ranked(reader, at, name, key_span, Rank::Main)
+pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>, name: &str) -> Dev {
+    let place = Place { span: at.key_span.unwrap_or(at.node.span), path: at.path.clone() };
+    read_ranked(reader, at, name, place, Rank::Main)
 }
 
-fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, key_span: Span, rank: Rank) -> Dev {
-    let what = if rank == Rank::Main { "a dev service" } else { "an entry of `services`" };
-    let fields = reader.fields(at, what, &DEV_FIELDS);
-    let mut dev = bare(name, key_span);
+/// Returns the one dev service that a manifest of version 1 is.
+pub(crate) fn read_version_one(reader: &mut Reader<'_>, at: &At<'_>, name: &str) -> Dev {
+    read_ranked(reader, at, name, at.place(), Rank::VersionOne)
+}
+
+fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, rank: Rank) -> Dev {
+    let object = match rank {
+        Rank::Main => &DEV,
+        Rank::Service => &SERVICE,
+        Rank::VersionOne => &VERSION_ONE,
+    };
+    let fields = reader.fields(at, object);
+    let mut dev = bare(name, place);
+    if rank == Rank::Service {
+        dev.command.clear();
+    }
     let synced = fields.as_ref().is_some_and(|fields| fields.get("sync").is_some());
     if let Some(fields) = &fields {
-        reject_misplaced(reader, fields, rank);
         workload(reader, fields, &mut dev);
-        process(reader, fields, &mut dev);
+        process(reader, at, fields, &mut dev);
         pod(reader, fields, &mut dev);
         session(reader, fields, &mut dev);
-        storage(reader, fields, &mut dev, rank);
+        storage(reader, fields, &mut dev);
+        old_names(reader, fields, &mut dev, rank);
     }
-    if dev.sync.folders.is_empty() && !synced && rank == Rank::Main {
+    if dev.sync.folders.is_empty() && !synced && rank != Rank::Service {
         let workdir = dev.workdir.clone();
         dev.sync.folders.extend(sync::default_folder(reader, at, workdir.as_deref()));
     }
     sync::reject_repeated_folders(reader, &dev.sync.folders);
-    if rank == Rank::Main {
+    if rank != Rank::Service {
         reject_foreign_folders(reader, &dev);
-        let names = unsupported(&dev);
+        let mut names = unsupported(&dev);
+        if let (Rank::VersionOne, Some(fields)) = (rank, &fields) {
+            let old = ["namespace", "context", "push", "initFromImage"];
+            names.extend(old.into_iter().filter(|name| fields.get(name).is_some()));
+        }
         if !names.is_empty() {
-            reader.report(Severity::Warning, &at.path, key_span, not_acted_on(&names), None);
+            reader.report(Severity::Warning, &at.path, dev.place.span, not_acted_on(&names), None);
         }
     }
     dev
@@ -120,11 +82,11 @@ pub(crate) fn not_acted_on(names: &[&str]) -> String {
     format!("{} {verb} read but not acted on yet", list.join(", "))
 }
 
-fn bare(name: &str, span: Span) -> Dev {
+fn bare(name: &str, place: Place) -> Dev {
     Dev {
         name: name.to_owned(),
         workload: name.to_owned(),
-        span,
+        place,
         selector: BTreeMap::new(),
         container: None,
         image: None,
@@ -163,25 +125,33 @@ fn bare(name: &str, span: Span) -> Dev {
     }
 }
 
-/// Reports fields that exist, but not here.
-fn reject_misplaced(reader: &mut Reader<'_>, fields: &Fields<'_>, rank: Rank) {
-    for (name, at) in fields.iter() {
-        let (message, hint) = match (*name, rank) {
-            ("namespace" | "context", _) => {
-                let message = format!("`{name}` is not chosen in the manifest");
-                (message, format!("remove it and type --{name}"))
-            }
-            ("replicas", Rank::Main) => {
-                ("`replicas` is for entries of `services` only".to_owned(), "remove it".to_owned())
-            }
-            (name, Rank::Service) if NOT_IN_SERVICES.contains(&name) => {
-                let message = format!("`{name}` has no place in `services`");
-                (message, "give it to the dev service itself, or make another one".to_owned())
-            }
-            _ => continue,
-        };
-        let span = at.key_span.unwrap_or(at.node.span);
-        reader.report(Severity::Error, &at.path, span, message, Some(hint));
+/// The names that some fields had, or have in `services` alone.
+fn old_names(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev, rank: Rank) {
+    if rank == Rank::Main {
+        return;
+    }
+    let labels = fields.get("labels").map(|at| reader.string_map(at)).unwrap_or_default();
+    let named = rank == Rank::Service && !(dev.workload.is_empty() && dev.selector.is_empty());
+    if named {
+        dev.metadata.labels.extend(labels);
+    } else {
+        dev.selector.extend(labels);
+    }
+    let annotations = fields.get("annotations").map(|at| reader.string_map(at)).unwrap_or_default();
+    dev.metadata.annotations.extend(annotations);
+    for name in ["namespace", "context"] {
+        fields.get(name).and_then(|at| reader.string(at));
+    }
+    fields.get("initFromImage").and_then(|at| reader.boolean(at));
+    if fields.get("healthchecks").and_then(|at| reader.boolean(at)) == Some(true) {
+        dev.probes = Probes { liveness: true, readiness: true, startup: true };
+    }
+    if rank == Rank::Service
+        && dev.init_container.as_ref().is_some_and(|init| init.image.is_some())
+        && let Some(at) = fields.get("initContainer")
+    {
+        let hint = "give it to the dev service itself".to_owned();
+        reader.error(at, "`initContainer.image` has no place in `services`", hint);
     }
 }
 
@@ -201,7 +171,7 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
 }
 
 /// What runs, where, and with which variables.
-fn process(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
+fn process(reader: &mut Reader<'_>, at: &At<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     if let Some(at) = fields.get("command") {
         let command = container::command(reader, at);
         if command.first().is_some_and(String::is_empty) {
@@ -218,8 +188,7 @@ fn process(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     }
     dev.image = fields.get("image").and_then(|at| reader.expanded(at)).filter(|image| !image.is_empty());
     dev.image_pull_policy = fields.get("imagePullPolicy").and_then(|at| container::pull_policy(reader, at));
-    (dev.environment, dev.env_files) =
-        environment::environment(reader, fields.get("environment"), fields.get("envFiles"));
+    (dev.environment, dev.env_files) = environment::environment(reader, at, fields);
 }
 
 /// What else of the pod is set.
@@ -252,13 +221,13 @@ fn pod(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
 /// How the session goes: ports, waiting, mode.
 fn session(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     for at in fields.get("forward").map(|at| reader.list(at)).unwrap_or_default() {
-        dev.forward.extend(forward::forward(reader, &at));
+        dev.forward.extend(forward(reader, &at, &FORWARD));
     }
     for at in fields.get("reverse").map(|at| reader.list(at)).unwrap_or_default() {
         dev.reverse.extend(forward::reverse(reader, &at));
     }
-    let ports = dev.reverse.iter().map(|reverse| (reverse.remote, reverse.path.as_str(), reverse.span));
-    forward::reject_repeated_ports(reader, "remote", ports);
+    let ports = dev.reverse.iter().map(|reverse| (reverse.remote, &reverse.place));
+    reject_repeated_ports(reader, "remote", ports);
     if let Some(at) = fields.get("timeout") {
         dev.timeout = container::timeout(reader, at);
     }
@@ -281,7 +250,7 @@ fn session(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
 }
 
 /// The folders, the volumes, and the services that share them.
-fn storage(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev, rank: Rank) {
+fn storage(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     dev.sync = sync::sync(reader, fields.get("sync"));
     if let Some(at) = fields.get("volumes") {
         dev.volumes = sync::volumes(reader, at, &mut dev.sync.folders);
@@ -294,19 +263,10 @@ fn storage(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev, rank: Ra
     for at in fields.get("secrets").map(|at| reader.list(at)).unwrap_or_default() {
         dev.secrets.extend(sync::secret(reader, &at));
     }
-    if rank == Rank::Main {
-        for at in fields.get("services").map(|at| reader.list(at)).unwrap_or_default() {
-            let span = at.node.span;
-            let service = read_ranked(reader, &at, "", span, Rank::Service);
-            if service.init_container.as_ref().is_some_and(|init| init.image.is_some()) {
-                let hint = "give it to the dev service itself".to_owned();
-                reader.error(&at, "`initContainer.image` has no place in `services`", hint);
-            }
-            if service.workload.is_empty() && service.selector.is_empty() {
-                reader.error(&at, "a service needs a `name` or a `selector`", None);
-            }
-            dev.services.push(service);
-        }
+    // Entries of `services` have none of their own.
+    for at in fields.get("services").map(|at| reader.list(at)).unwrap_or_default() {
+        let place = at.place();
+        dev.services.push(read_ranked(reader, &at, "", place, Rank::Service));
     }
 }
 
@@ -320,7 +280,7 @@ fn reject_foreign_folders(reader: &mut Reader<'_>, dev: &Dev) {
                 quoted(&folder.local.to_string_lossy())
             );
             let hint = Some("add it to the dev service's own `sync`".to_owned());
-            reader.report(Severity::Error, &folder.path, folder.span, message, hint);
+            reader.report(Severity::Error, &folder.place.path, folder.place.span, message, hint);
         }
     }
 }
@@ -330,4 +290,9 @@ pub(crate) fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 253 && name.chars().all(inner) && name.starts_with(edge) && name.ends_with(edge)
+}
+
+/// Returns a name as Kubernetes takes it, as far as case and separators go.
+pub(crate) fn sanitized(name: &str) -> String {
+    name.chars().map(|c| if matches!(c, ' ' | '_' | '.') { '-' } else { c.to_ascii_lowercase() }).collect()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{SecretFile, Sync, SyncFolder};
 use crate::{
     disk::Kind,
-    node::Value,
+    language::SYNC,
     problem::quoted,
     read::{At, Reader},
 };
@@ -23,8 +23,7 @@ pub(super) fn sync(reader: &mut Reader<'_>, at: Option<&At<'_>>) -> Sync {
         sync.folders = folder_list(reader, at);
         return sync;
     }
-    let known = ["folders", "verbose", "compression", "rescanInterval"];
-    let Some(fields) = reader.fields(at, "`sync`", &known) else { return sync };
+    let Some(fields) = reader.fields(at, &SYNC) else { return sync };
     if let Some(at) = fields.get("folders") {
         sync.folders = folder_list(reader, at);
     }
@@ -42,13 +41,22 @@ fn folder_list(reader: &mut Reader<'_>, at: &At<'_>) -> Vec<SyncFolder> {
 }
 
 /// Returns the folder that `local:remote` spells.
-pub(super) fn folder(reader: &mut Reader<'_>, at: &At<'_>) -> Option<SyncFolder> {
+fn folder(reader: &mut Reader<'_>, at: &At<'_>) -> Option<SyncFolder> {
     let text = reader.expanded(at)?;
+    pair(reader, at, &text)
+}
+
+fn pair(reader: &mut Reader<'_>, at: &At<'_>, text: &str) -> Option<SyncFolder> {
     let Some((local, remote)) = text.rsplit_once(':').filter(|(local, _)| !local.is_empty()) else {
         let hint = "write local:remote, such as .:/app".to_owned();
-        reader.error(at, format!("expected local:remote, found {}", quoted(&text)), hint);
+        reader.error(at, format!("expected local:remote, found {}", quoted(text)), hint);
         return None;
     };
+    if local.starts_with('/') && !remote.starts_with('/') {
+        let hint = format!("did you mean {remote}:{local}? this machine's folder comes first");
+        reader.error(at, format!("the remote path {} is not absolute", quoted(remote)), hint);
+        return None;
+    }
     folder_of(reader, at, local, remote)
 }
 
@@ -75,7 +83,7 @@ fn folder_of(reader: &mut Reader<'_>, at: &At<'_>, local: &str, remote: &str) ->
             reader.error(at, format!("the local folder {} does not exist", shown(&local)), hint);
         }
     }
-    Some(SyncFolder { local, remote: remote?, span: at.span(), path: at.path.clone() })
+    Some(SyncFolder { local, remote: remote?, place: at.place() })
 }
 
 /// Reports folders that are given twice, on either side.
@@ -83,15 +91,15 @@ pub(super) fn reject_repeated_folders(reader: &mut Reader<'_>, list: &[SyncFolde
     let mut locals = BTreeMap::new();
     let mut remotes = BTreeMap::new();
     for folder in list {
-        let first_local = locals.insert(&folder.local, &folder.path);
-        let first_remote = remotes.insert(&folder.remote, &folder.path);
+        let first_local = locals.insert(&folder.local, &folder.place.path);
+        let first_remote = remotes.insert(&folder.remote, &folder.place.path);
         let (what, first) = match (first_local, first_remote) {
             (Some(first), _) => (shown(&folder.local), first),
             (None, Some(first)) => (quoted(&folder.remote), first),
             (None, None) => continue,
         };
         let message = format!("{what} is synced twice: {first} has it already");
-        reader.report(crate::Severity::Error, &folder.path, folder.span, message, None);
+        reader.report(crate::Severity::Error, &folder.place.path, folder.place.span, message, None);
     }
 }
 
@@ -140,12 +148,12 @@ pub(super) fn secret(reader: &mut Reader<'_>, at: &At<'_>) -> Option<SecretFile>
 pub(super) fn volumes(reader: &mut Reader<'_>, at: &At<'_>, synced: &mut Vec<SyncFolder>) -> Vec<String> {
     let mut paths = Vec::new();
     for item in reader.list(at) {
-        let is_pair = matches!(&item.node.value, Value::Scalar(scalar) if scalar.text.contains(":/"));
-        if is_pair {
+        let Some(text) = reader.expanded(&item) else { continue };
+        if text.contains(":/") {
             let hint = "write it under `sync`".to_owned();
             reader.warn(&item, "a local path in `volumes` is an old way to sync a folder", hint);
-            synced.extend(folder(reader, &item));
-        } else if let Some(text) = reader.expanded(&item) {
+            synced.extend(pair(reader, &item, &text));
+        } else {
             paths.extend(remote_path(reader, &item, &text, "a volume"));
         }
     }

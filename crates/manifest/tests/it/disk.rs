@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use towline_manifest::{Context, Disk, Kind, Parsed, Source, parse};
+use serde_json::Value as Json;
+use towline_manifest::{Context, Disk, Entry, Kind, Node, Parsed, Scalar, Source, Span, Value, parse};
 
 /// Files by their absolute path, and symbolic links; every folder above a file exists.
 #[derive(Default)]
@@ -86,4 +87,26 @@ pub(crate) fn read_at(path: &str, text: &str, disk: &MemoryDisk, variables: &[(&
 /// Returns all problems, one a line.
 pub(crate) fn lines(parsed: &Parsed) -> String {
     parsed.problems.iter().map(|problem| problem.one_line() + "\n").collect()
+}
+
+/// Returns a JSON value as a tree, as if it were written in YAML.
+pub(crate) fn node_of(value: &Json) -> Node {
+    let scalar = |text: String, plain| Value::Scalar(Scalar { text, plain });
+    let value = match value {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => scalar(flag.to_string(), true),
+        Json::Number(number) => scalar(number.to_string(), true),
+        // The words for a flag mean one only without quotes.
+        Json::String(text) => scalar(text.clone(), ["yes", "no", "on", "off"].contains(&text.as_str())),
+        Json::Array(items) => Value::Sequence(items.iter().map(node_of).collect()),
+        Json::Object(map) => {
+            let entry = |(key, value): (&String, &Json)| Entry {
+                key: key.clone(),
+                key_span: Span::default(),
+                node: node_of(value),
+            };
+            Value::Mapping(map.iter().map(entry).collect())
+        }
+    };
+    Node { value, span: Span::default() }
 }

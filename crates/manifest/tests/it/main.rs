@@ -8,6 +8,7 @@
 
 mod corpus;
 mod disk;
+mod language;
 mod laws;
 mod meaning;
 mod messages;

@@ -290,12 +290,3 @@ fn aliases_and_merge_keys_work() {
     assert_eq!(manifest.dev["api"].sync.folders[0].remote, "/app");
     assert_eq!(manifest.dev["web"].environment[0].name, "A");
 }
-
-#[test]
-fn other_sections_are_kept_as_they_are() {
-    let manifest = manifest("name: ${APP:-shop}\nbuild: {api: {context: .}}\ndeploy: [x]\ndev:\n  api: {}\n");
-    assert_eq!(manifest.name.as_deref(), Some("shop"));
-    assert_eq!(manifest.sections.keys().collect::<Vec<_>>(), ["build", "deploy"]);
-    let context = manifest.sections["build"].field("api").and_then(|api| api.field("context"));
-    assert_eq!(context.map(towline_manifest::Node::to_json), Some(serde_json::json!(".")));
-}

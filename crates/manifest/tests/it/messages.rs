@@ -6,7 +6,16 @@ use crate::disk::{lines, read, read_at, repository};
 
 /// Returns each problem with its excerpt, as a terminal without colours shows it.
 fn rendered(text: &str) -> String {
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none()).with_width(100);
+    shown(text, GraphicalTheme::none())
+}
+
+/// Returns each problem with its excerpt, as a terminal with lines to draw shows it.
+fn drawn(text: &str) -> String {
+    shown(text, GraphicalTheme::unicode_nocolor())
+}
+
+fn shown(text: &str, theme: GraphicalTheme) -> String {
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
     let mut out = String::new();
     for problem in &read(text).problems {
         handler.render_report(&mut out, problem).unwrap();
@@ -190,4 +199,18 @@ fn a_flood_of_problems_is_bounded() {
     let parsed = read(&format!("dev:\n  api:\n{fields}"));
     assert!(parsed.problems.has_errors());
     assert!(parsed.problems.len() <= 400);
+}
+
+#[test]
+fn the_captures_in_the_documentation_are_what_is_said() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/okteto-compatibility.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let captures: Vec<_> = page.split("<!-- capture: ").skip(1).collect();
+    assert_eq!(captures.len(), 3);
+    for capture in captures {
+        let (text, rest) = capture.split_once(" -->\n```text\n").unwrap();
+        let (shown, _) = rest.split_once("```").unwrap();
+        let said = drawn(&text.replace("\\n", "\n"));
+        assert!(shown == said, "should be:\n{said}");
+    }
 }
