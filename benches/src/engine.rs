@@ -3,6 +3,7 @@
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, Phase, Side};
 use towline_sync_core::message::{Body, Found, New, Open, Outcome, Reply, Request, RootInfo, Wanted};
+use towline_sync_core::outline::Comparison;
 use towline_sync_core::reconcile::Tree;
 use towline_sync_core::snapshot::Entry;
 
@@ -65,6 +66,11 @@ fn answers(tree: &Tree, request: Request) -> Vec<Reply> {
                 }
             });
             parts.chain([Reply::Entries { entries: Vec::new(), last: true }]).collect()
+        }
+        Request::Compare(outline) => {
+            let Comparison { same, rest } = outline.compare(tree.iter());
+            let entries = rest.into_iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
+            vec![Reply::Same(same), Reply::Entries { entries, last: true }]
         }
         Request::Fetch { id, files } => {
             let found = |wanted: &Wanted| Some(Found { body: zeros(wanted.file.size), modified: None });

@@ -279,7 +279,8 @@ impl Engine {
             self.eager.waiting = true;
             self.scan_eagerly();
         } else {
-            self.outboxes[side as usize].push(Request::Scan { eager: false });
+            let scan = self.replicas[side as usize].believe(self.base.entries().clone());
+            self.outboxes[side as usize].push(scan);
         }
     }
 
@@ -301,8 +302,8 @@ impl Engine {
 
     /// Looks through a side again, as a safeguard against changes that nobody reported; blocked paths are tried anew.
     pub fn rescan(&mut self, side: Side) {
-        if self.replicas[side as usize].rescan() {
-            self.outboxes[side as usize].push(Request::Scan { eager: false });
+        if let Some(scan) = self.replicas[side as usize].rescan() {
+            self.outboxes[side as usize].push(scan);
         }
     }
 

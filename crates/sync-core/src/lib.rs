@@ -17,6 +17,7 @@ pub mod delta;
 pub mod diff;
 pub mod engine;
 pub mod message;
+pub mod outline;
 pub mod path;
 pub mod protect;
 pub mod reconcile;

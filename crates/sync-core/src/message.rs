@@ -6,11 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::block::Signature;
+use crate::outline::Outline;
 use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
 /// The version of this format; the agent's hello carries the whole binary's hash besides.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// The most file content in one [`Block`], in bytes.
 pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
 /// The longest file that travels in a batch with others, in bytes.
@@ -97,6 +98,9 @@ pub enum Request {
         /// Which.
         id: RequestId,
     },
+    /// Scans everything and tells what is not just as in this outline; answered by `Entries` and `Same`, the last of
+    /// them an `Entries` with `last`.
+    Compare(Outline),
 }
 
 /// An entry that one side has and the other lacks, with all that it takes to make it.
@@ -305,6 +309,9 @@ pub enum Reply {
         /// Of the request.
         id: RequestId,
     },
+    /// Part of the answer to `Compare`: the pieces of the outline whose entries are here and just so, as in
+    /// [`Comparison::same`](crate::outline::Comparison::same).
+    Same(#[serde(with = "bytes_field")] Vec<u8>),
 }
 
 /// What a replica found when it opened its root.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use towline_sync_core::message::{Content, Failure, Open, Outcome, Reply, Request, WatchMode};
+use towline_sync_core::outline::{Comparison, Outline};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Change;
 
@@ -179,7 +180,8 @@ impl Worker {
                 self.open(&open);
             }
             (Request::Scan { eager }, Some(_)) => self.scan(eager),
-            (Request::Scan { .. }, None) => {
+            (Request::Compare(outline), Some(_)) => self.compare(&outline),
+            (Request::Scan { .. } | Request::Compare(_), None) => {
                 self.reply(Reply::ScanFailed(refusal(Errno::BADF, "no folder is open")));
             }
             (Request::Apply { id, transition, content }, Some(session)) => {
@@ -320,16 +322,50 @@ impl Worker {
             report.push(item, &mut |reply| *listening = *listening && replies(reply));
             Ok(())
         });
+        if self.scanned(started, result) {
+            report.end(&mut |reply| self.reply(reply));
+        }
+    }
+
+    /// Scans everything and tells what is not as it was believed to be.
+    fn compare(&mut self, outline: &Outline) {
+        let Self { session: Some(session), inbox, .. } = self else { return };
+        let started = Instant::now();
+        let result = session.workspace.tree.scan_with(false, &mut |_| {
+            if inbox.is_closed() { Err(stopped()) } else { Ok(()) }
+        });
+        if !self.scanned(started, result) {
+            return;
+        }
+        let Self { session: Some(session), replies, listening, .. } = self else { return };
+        let mut tell = |reply| *listening = *listening && replies(reply);
+        let known = session.workspace.tree.known.iter().map(|(path, seen)| (path, &seen.entry));
+        let Comparison { same, rest } = outline.compare(known);
+        tell(Reply::Same(same));
+        let mut batch = Batch::default();
+        for (path, entry) in rest {
+            let size = entry_bytes(path, Some(entry));
+            if let Some(entries) = batch.push((path.clone(), entry.clone()), size) {
+                tell(Reply::Entries { entries, last: false });
+            }
+        }
+        tell(Reply::Entries { entries: batch.items, last: true });
+    }
+
+    /// Takes note of a scan's end, or says that it failed; tells whether there is something to be told.
+    fn scanned(&mut self, started: Instant, result: io::Result<()>) -> bool {
+        let Some(session) = &mut self.session else { return false };
         session.schedule(started);
         match result {
             Ok(()) => {
                 session.scanned = true;
                 session.workspace.tree.problems.set_root(None);
-                report.end(&mut |reply| self.reply(reply));
+                true
             }
             Err(error) => {
                 session.next_scan = Some(Instant::now() + self.options.limits.poll);
                 self.scan_failed(&error);
+                false
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::delta::DeltaError;
 use crate::engine::Side;
 use crate::message::RequestId;
+use crate::outline::SameError;
 use crate::path::RelPath;
 
 /// A replica broke the rules: nothing of the message was believed, and its connection must be closed
@@ -50,6 +51,14 @@ pub enum EngineError {
         side: Side,
         /// Which.
         path: RelPath,
+    },
+    /// It spoke of other pieces than it was told of.
+    #[error("{} side: {source}", side.name())]
+    Same {
+        /// Who.
+        side: Side,
+        /// What is wrong.
+        source: SameError,
     },
     /// It has more entries than are allowed.
     #[error("{} side has more than {limit} entries", side.name())]

@@ -28,6 +28,7 @@ impl Engine {
             }
             (State::Opening, _) => return early("news before its root was open"),
             (_, Reply::Entries { entries, last }) => self.entries(side, entries, last)?,
+            (_, Reply::Same(same)) => self.same(side, &same)?,
             (_, Reply::Contents(news)) => self.contents(side, news)?,
             (_, Reply::Fetched { id, files }) => self.fetched(side, id, files)?,
             (_, Reply::Installed { id, failed }) => self.installed(side, id, failed)?,
@@ -103,6 +104,14 @@ impl Engine {
             self.dirty.extend(blocked);
         }
         Ok(())
+    }
+
+    fn same(&mut self, side: Side, same: &[u8]) -> Result<(), EngineError> {
+        match self.replicas[side as usize].same(same) {
+            Some(Ok(())) => self.check_count(side),
+            Some(Err(source)) => Err(EngineError::Same { side, source }),
+            None => Err(EngineError::OutOfTurn { side, what: "what is the same as nothing that was told" }),
+        }
     }
 
     fn scan_failed(&mut self, side: Side, failure: &Failure) -> Result<(), EngineError> {

@@ -3,7 +3,8 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
-use crate::message::WatchMode;
+use crate::message::{Request, WatchMode};
+use crate::outline::{Outline, SameError};
 use crate::path::{RelPath, below, below_in};
 use crate::reconcile::Tree;
 use crate::snapshot::{Entry, Hash};
@@ -33,6 +34,8 @@ pub(super) struct Replica {
     scan: Option<Tree>,
     /// The scan under way has begun: what the side told before may be older than what it finds.
     telling: bool,
+    /// What the side was believed to hold when it was asked to compare, and the outline that it was given.
+    believed: Option<(Tree, Outline)>,
     pub(super) writable: bool,
     pub(super) watching: Option<WatchMode>,
 }
@@ -59,14 +62,24 @@ impl Replica {
         &self.tree
     }
 
-    /// Begins a new scan, unless one is under way or the side is away.
-    pub(super) fn rescan(&mut self) -> bool {
+    /// Begins a new scan, unless one is under way or the side is away. Returns what to ask.
+    pub(super) fn rescan(&mut self) -> Option<Request> {
         let possible = matches!(self.state, State::Ready | State::Scanning) && self.scan.is_none();
-        if possible {
+        possible.then(|| {
             self.scan = Some(Tree::new());
             self.telling = false;
+            self.believe(self.tree.clone())
+        })
+    }
+
+    /// Takes note of what the side is thought to hold, while it is asked what it does. Returns what to ask.
+    pub(super) fn believe(&mut self, tree: Tree) -> Request {
+        if tree.is_empty() {
+            return Request::Scan { eager: false };
         }
-        possible
+        let outline = Outline::of(&tree);
+        self.believed = Some((tree, outline.clone()));
+        Request::Compare(outline)
     }
 
     pub(super) fn is_scanning(&self) -> bool {
@@ -75,6 +88,7 @@ impl Replica {
 
     pub(super) fn scan_failed(&mut self) {
         self.scan = None;
+        self.believed = None;
     }
 
     /// Returns how many entries the larger of the picture and the scan under way has.
@@ -87,8 +101,22 @@ impl Replica {
         self.telling = true;
     }
 
+    /// Takes the pieces of the outline that the scan under way found as they were believed to be. `None` when nothing
+    /// was asked about them.
+    pub(super) fn same(&mut self, same: &[u8]) -> Option<Result<(), SameError>> {
+        let (tree, outline) = self.believed.take()?;
+        let kept = match outline.keep(tree, same) {
+            Ok(kept) => kept,
+            Err(error) => return Some(Err(error)),
+        };
+        let told = self.scan.replace(kept).unwrap_or_default();
+        self.scanned(told);
+        Some(Ok(()))
+    }
+
     /// Ends the scan under way and returns what it found.
     pub(super) fn scan_complete(&mut self) -> Tree {
+        self.believed = None;
         self.scan.take().unwrap_or_default()
     }
 

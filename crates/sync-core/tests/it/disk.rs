@@ -8,6 +8,7 @@ use towline_sync_core::message::{
     Basis, Block, Body, Content, DeltaOp, Failure, Found, New, Outcome, Reply, Request, RootInfo, Wanted,
     WatchMode, conflict_name,
 };
+use towline_sync_core::outline::Comparison;
 use towline_sync_core::path::{RelPath, below};
 use towline_sync_core::snapshot::{Change, Entry, File, Hash, Transition};
 
@@ -174,6 +175,17 @@ impl Disk {
                     .collect();
                 parts.push(Reply::Entries { entries: Vec::new(), last: true });
                 parts
+            }
+            Request::Compare(outline) => {
+                self.seen.clear();
+                let entries = self.nodes.iter().filter(|(path, _)| !is_ignored(path));
+                let tree: BTreeMap<_, _> = entries.map(|(path, node)| (path.clone(), node.entry())).collect();
+                let Comparison { same, rest } = outline.compare(tree.iter());
+                let rest: Vec<_> =
+                    rest.into_iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
+                let parts = rest.chunks(3).map(|part| Reply::Entries { entries: part.to_vec(), last: false });
+                let last = Reply::Entries { entries: Vec::new(), last: true };
+                [Reply::Same(same)].into_iter().chain(parts).chain([last]).collect()
             }
             Request::Apply { id, transition, content } => self.apply(id, transition, &content),
             Request::Keep { id, path, file } => {

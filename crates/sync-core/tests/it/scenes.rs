@@ -817,6 +817,72 @@ fn a_first_sync_reads_each_small_file_once() {
     assert!(pair.base.entries().len() > 50);
 }
 
+/// Connects a side anew and returns how many entries it told of.
+fn reconnected(pair: &mut Pair, side: Side) -> usize {
+    pair.engine.handle_disconnected(side);
+    pair.disks[side as usize].restart();
+    pair.connect(side);
+    pair.asked.clear();
+    let mut told = 0;
+    while let Some((side, request)) = pair.engine.poll_request() {
+        pair.asked.push((side, request.clone()));
+        for reply in pair.disks[side as usize].handle(request) {
+            told += if let Reply::Entries { entries, .. } = &reply { entries.len() } else { 0 };
+            pair.engine.handle_reply(side, reply).unwrap();
+        }
+    }
+    told
+}
+
+#[test]
+fn what_is_as_it_was_is_not_told_again() {
+    let names: Vec<_> = (0..1000).map(|n| format!("{n:04}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut pair = Pair::new(&files, &[]);
+    for side in Side::BOTH {
+        assert_eq!(reconnected(&mut pair, side), 0);
+        assert_eq!(pair.engine.status().phase, Phase::InSync);
+        assert_eq!(pair.asked.len(), 2, "{:?}", pair.asked);
+        pair.engine.rescan(side);
+        pair.run();
+        assert_eq!(pair.asked.len(), 1, "{:?}", pair.asked);
+    }
+    // What changed meanwhile is found all the same.
+    for side in Side::BOTH {
+        pair.put(side, "0500", node(side.name()));
+        pair.remove(side, "0001");
+        pair.put(side, "new", node("new"));
+        let told = reconnected(&mut pair, side);
+        assert!((1..500).contains(&told), "{told}");
+        pair.go_on();
+        assert_eq!(pair.disks[0].nodes, pair.disks[1].nodes);
+        assert_eq!(pair.disks[0].nodes[&path("0500")], node(side.name()));
+        assert!(!pair.disks[0].nodes.contains_key(&path("0001")));
+        assert!(pair.disks[0].nodes.contains_key(&path("new")));
+        pair.put(side, "0001", node("0001"));
+        pair.remove(side, "new");
+        pair.run();
+    }
+    // Unseen by its watcher, and found by a scan.
+    pair.disks[1].nodes.remove(&path("0002"));
+    pair.engine.rescan(Side::Remote);
+    pair.run();
+    assert!(!pair.disks[0].nodes.contains_key(&path("0002")));
+}
+
+#[test]
+fn what_was_not_asked_about_is_not_the_same() {
+    let mut pair = Pair::new(&[("a", node("0")), ("b", node("0"))], &[]);
+    let same = |pair: &mut Pair, same: Vec<u8>| pair.engine.handle_reply(Side::Remote, Reply::Same(same));
+    assert!(matches!(same(&mut pair, vec![1]), Err(EngineError::OutOfTurn { .. })));
+    pair.engine.rescan(Side::Remote);
+    assert!(matches!(same(&mut pair, vec![1, 1]), Err(EngineError::Same { .. })));
+    pair.engine.handle_disconnected(Side::Remote);
+    pair.connect(Side::Remote);
+    pair.run();
+    pair.check(&[("a", node("0")), ("b", node("0"))]);
+}
+
 #[test]
 fn too_many_entries_are_refused() {
     let config = EngineConfig { max_entries: 3, ..EngineConfig::default() };
