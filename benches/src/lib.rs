@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod ignore;
 pub mod monorepo;
 
 /// A small generator of numbers that look random (`SplitMix64`).
