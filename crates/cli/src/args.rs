@@ -39,6 +39,13 @@ pub(crate) struct Global {
     pub(crate) allow_insecure_cluster: bool,
 }
 
+impl Global {
+    /// Returns the same with another manifest, where one is named.
+    pub(crate) fn with_file(&self, file: Option<&PathBuf>) -> Self {
+        Self { file: file.cloned().or_else(|| self.file.clone()), ..self.clone() }
+    }
+}
+
 /// The forms of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -59,7 +66,9 @@ pub(crate) enum Verb {
     Exec(Exec),
     Logs(Logs),
     Sync(Sync),
+    Init(crate::commands::Init),
     Validate(Validate),
+    Manifest(crate::commands::Manifest),
     Completion(Completion),
 }
 
@@ -193,8 +202,14 @@ pub(crate) enum SyncMode {
 }
 
 /// Checks the manifest and says everything that is wrong with it.
+///
+/// Ends with 0 when it is valid, 1 when it is not, 2 when the command line is wrong.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Validate {}
+pub(crate) struct Validate {
+    /// The manifest, like --file.
+    #[arg(value_name = "FILE", conflicts_with = "file")]
+    pub(crate) manifest: Option<PathBuf>,
+}
 
 /// Prints the completions of a shell.
 #[derive(Debug, Clone, Args)]

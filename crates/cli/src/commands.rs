@@ -3,7 +3,9 @@
 mod completion;
 mod down;
 mod exec;
+mod init;
 mod logs;
+mod manifest;
 mod sessions;
 mod status;
 mod sync;
@@ -20,6 +22,9 @@ use crate::diagnose::Failure;
 use crate::env_vars;
 use crate::exit_code;
 use crate::ui::Ui;
+
+pub(crate) use self::init::Init;
+pub(crate) use self::manifest::Manifest;
 
 /// What is logged unless someone asks: of requests that failed, the client's log knows less than our own words.
 const LOGGED: &str = "error,kube_client=off";
@@ -51,7 +56,9 @@ pub(crate) async fn run() -> u8 {
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
         Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
         Verb::Sync(args) => sync::run(&mut ui, args).await,
-        Verb::Validate(_) => validate::run(&mut ui, &cli.global),
+        Verb::Init(args) => init::run(&mut ui, &cli.global, args).await,
+        Verb::Validate(args) => validate::run(&mut ui, &cli.global, args),
+        Verb::Manifest(args) => manifest::run(&mut ui, &cli.global, args),
         Verb::Completion(args) => Ok(completion::run(args)),
     };
     outcome.unwrap_or_else(|failure| {

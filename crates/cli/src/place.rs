@@ -31,11 +31,7 @@ pub(crate) fn is_embedded(global: &Global) -> bool {
 /// Connects to the cluster that is meant.
 pub(crate) async fn connect(ui: &mut Ui, global: &Global) -> Result<Context, Failure> {
     let home = home()?;
-    let namespace = global
-        .namespace
-        .clone()
-        .or_else(|| env_vars::text(env_vars::TOWLINE_NAMESPACE))
-        .or_else(|| env_vars::text(env_vars::OKTETO_NAMESPACE));
+    let namespace = namespace(global);
     let cluster: Arc<dyn Cluster> = if is_embedded(global) {
         let binaries = agent::host_build(ui).await?;
         let images = binaries.hello.map(|server| agent::hello_image(&server)).into_iter().collect();
@@ -96,7 +92,17 @@ fn make_private(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn context_name(global: &Global) -> Option<String> {
+/// Returns the namespace that is meant; the context's own when `None`.
+pub(crate) fn namespace(global: &Global) -> Option<String> {
+    global
+        .namespace
+        .clone()
+        .or_else(|| env_vars::text(env_vars::TOWLINE_NAMESPACE))
+        .or_else(|| env_vars::text(env_vars::OKTETO_NAMESPACE))
+}
+
+/// Returns the context that is meant; the kubeconfig's current one when `None`.
+pub(crate) fn context_name(global: &Global) -> Option<String> {
     global
         .context
         .clone()

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use towline_manifest::{Context, Dev, Disk, Kind, Manifest, Parsed, Source};
+use towline_manifest::{Context, Dev, Disk, Kind, Manifest, Parsed, Problem, Severity, Source};
 
 use crate::agent;
 use crate::args::Global;
@@ -24,7 +24,8 @@ pub(crate) struct Project {
     pub(crate) example: bool,
 }
 
-struct LocalDisk;
+/// This machine's disk.
+pub(crate) struct LocalDisk;
 
 impl Disk for LocalDisk {
     fn kind(&self, path: &Path) -> Kind {
@@ -66,7 +67,9 @@ impl Project {
 
     /// Returns the manifest if nothing is wrong with it; warnings are shown, errors are the failure.
     pub(crate) fn manifest(&self, ui: &mut Ui) -> Result<&Manifest, Failure> {
-        ui.problems(&self.parsed.problems);
+        // What is wrong with a section that nothing is done about is said by `validate`.
+        let matters = |problem: &&Problem| problem.severity == Severity::Error || !is_idle(&problem.path);
+        ui.problems(self.parsed.problems.iter().filter(matters));
         let count = self.parsed.problems.errors().count();
         match &self.parsed.manifest {
             Some(manifest) if count == 0 => Ok(manifest),
@@ -102,6 +105,12 @@ impl Project {
     }
 }
 
+/// Tells whether a field belongs to a section that nothing is done about yet.
+fn is_idle(path: &str) -> bool {
+    let idle = ["build", "dependencies", "deploy", "destroy", "external", "test"];
+    path.split(['.', '[']).next().is_some_and(|section| idle.contains(&section))
+}
+
 /// Says how many ignore rules are in force, and of which files.
 pub(crate) fn ignore_words(rules: usize, files: &[PathBuf]) -> String {
     if files.is_empty() {
@@ -123,13 +132,13 @@ fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
                 .hint("name a manifest that is there: -f FILE")),
         };
     }
+    let mut compose = None;
     for folder in here.ancestors() {
-        for name in towline_manifest::candidates() {
-            let path = folder.join(name);
-            if path.is_file() {
-                return Ok((path, false));
-            }
+        let there = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        if let Some(path) = towline_manifest::candidates().into_iter().find_map(there) {
+            return Ok((path, false));
         }
+        compose = compose.or_else(|| towline_manifest::compose_candidates().into_iter().find_map(there));
         if folder.join(".git").exists() {
             break;
         }
@@ -139,6 +148,10 @@ fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
     {
         return Ok((example.join("okteto.yml"), true));
     }
-    Err(Failure::new(format!("no manifest in {} or the folders above it", here.display()))
-        .hint("write an okteto.yml there, or name one: -f FILE"))
+    let failure = Failure::new(format!("no manifest in {} or the folders above it", here.display()));
+    let failure = match compose {
+        Some(file) => failure.hint(format!("{} says what to deploy, not what to develop on", file.display())),
+        None => failure,
+    };
+    Err(failure.hint("make one that fits: towline init").hint("or name one: -f FILE"))
 }

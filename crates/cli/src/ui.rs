@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 use serde_json::{Value, json};
-use towline_manifest::{Problems, Severity};
+use towline_manifest::{Problem, Severity};
 use towline_session::event::EVENT_VERSION;
 use towline_session::{Ending, Event, State};
 
@@ -152,8 +152,9 @@ impl Ui {
     }
 
     /// Shows what is wrong with a manifest, each problem at its place.
-    pub(crate) fn problems(&mut self, problems: &Problems) {
-        if problems.is_empty() {
+    pub(crate) fn problems<'p>(&mut self, problems: impl IntoIterator<Item = &'p Problem>) {
+        let mut problems = problems.into_iter().peekable();
+        if problems.peek().is_none() {
             return;
         }
         self.phase_broken();
@@ -173,7 +174,7 @@ impl Ui {
                 self.json(&json!({
                     "version": EVENT_VERSION, "kind": "problem", "severity": severity, "message": problem.message,
                     "file": problem.file.name(), "line": line, "column": column, "path": problem.path,
-                    "hint": problem.hint,
+                    "hint": problem.hint, "excerpt": problem.excerpt(), "length": problem.length(),
                 }));
                 continue;
             }

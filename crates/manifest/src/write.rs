@@ -131,10 +131,13 @@ fn scalar(out: &mut String, text: &str) {
 }
 
 fn is_plain(text: &str) -> bool {
-    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') || text.starts_with("./");
-    let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | ' '));
+    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        || text.starts_with("./")
+        || text.starts_with(".:/");
+    let may = |c: char| c.is_ascii_alphanumeric() || "_./- :&=+@".contains(c);
     let word = WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
-    first && rest && !word && !text.ends_with(' ') && !text.contains("  ")
+    let apart = text.contains("  ") || text.contains(": ") || text.ends_with([' ', ':']);
+    first && text.chars().all(may) && !word && !apart
 }
 
 /// Returns true for what may stand in YAML as it is, and moves no cursor.
@@ -165,6 +168,10 @@ mod tests {
             ("npm run dev", "npm run dev"),
             ("/app", "/app"),
             ("./src", "./src"),
+            (".:/app", ".:/app"),
+            ("node:22", "node:22"),
+            ("a && b", "a && b"),
+            ("a:", "\"a:\""),
             ("", "\"\""),
             ("no", "\"no\""),
             ("Y", "\"Y\""),

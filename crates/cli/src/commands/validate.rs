@@ -4,16 +4,16 @@ use serde_json::json;
 use towline_session::translate::ignore_rules;
 
 use super::Outcome;
-use crate::args::Global;
+use crate::args::{Global, Validate};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::project::{Project, ignore_words};
 use crate::ui::Ui;
 
 /// Checks the manifest and its ignore files, all at once, and says which files are used.
-pub(crate) fn run(ui: &mut Ui, global: &Global) -> Outcome {
-    let project = Project::open(global)?;
-    ui.problems(&project.parsed.problems);
+pub(crate) fn run(ui: &mut Ui, global: &Global, args: &Validate) -> Outcome {
+    let project = Project::open(&global.with_file(args.manifest.as_ref()))?;
+    ui.problems(project.parsed.problems.iter().chain(&project.parsed.disclosures));
     let mut broken = project.parsed.problems.has_errors();
     let mut folders = Vec::new();
     for dev in project.parsed.manifest.iter().flat_map(|manifest| manifest.dev.values()) {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod command_line;
+mod init;
 mod manifest;
 
 use towline_testkit::TestEnv;
