@@ -66,6 +66,7 @@ pub(crate) enum Verb {
     Exec(Exec),
     Logs(Logs),
     Sync(Sync),
+    Ignore(crate::commands::Ignore),
     Init(crate::commands::Init),
     Validate(Validate),
     Manifest(crate::commands::Manifest),

@@ -3,6 +3,7 @@
 mod completion;
 mod down;
 mod exec;
+mod ignore;
 mod init;
 mod logs;
 mod manifest;
@@ -23,6 +24,7 @@ use crate::env_vars;
 use crate::exit_code;
 use crate::ui::Ui;
 
+pub(crate) use self::ignore::Ignore;
 pub(crate) use self::init::Init;
 pub(crate) use self::manifest::Manifest;
 
@@ -48,7 +50,11 @@ pub(crate) async fn run() -> u8 {
     let filter = env_vars::text(env_vars::RUST_LOG).unwrap_or_else(|| LOGGED.to_owned());
     let filter = EnvFilter::new(filter);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let mut ui = Ui::new(cli.global.output);
+    let output = match &cli.verb {
+        Verb::Ignore(args) => args.output().or(cli.global.output),
+        _ => cli.global.output,
+    };
+    let mut ui = Ui::new(output);
     let outcome = match &cli.verb {
         Verb::Up(args) => up::run(&mut ui, &cli.global, args).await,
         Verb::Down(args) => down::run(&mut ui, &cli.global, args).await,
@@ -56,6 +62,7 @@ pub(crate) async fn run() -> u8 {
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
         Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
         Verb::Sync(args) => sync::run(&mut ui, args).await,
+        Verb::Ignore(args) => ignore::run(&mut ui, &cli.global, args),
         Verb::Init(args) => init::run(&mut ui, &cli.global, args).await,
         Verb::Validate(args) => validate::run(&mut ui, &cli.global, args),
         Verb::Manifest(args) => manifest::run(&mut ui, &cli.global, args),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use towline_ignore::{LoadError, LoadOptions, MAX_TEXT, Rules};
+use towline_ignore::{LoadError, LoadOptions, MAX_TEXT, Platform, Rules};
 
 /// Returns the rules of an ignore file in the language of `.stignore`, what it includes flattened in.
 ///
@@ -36,7 +36,14 @@ pub fn load_ignore(base: &Path, name: &str) -> Result<Rules, LoadError> {
         }
         read_text(&path)
     };
-    towline_ignore::load(name, &mut read, LoadOptions::default())
+    let platform = if cfg!(target_os = "macos") {
+        Platform::MacOs
+    } else if cfg!(windows) {
+        Platform::Windows
+    } else {
+        Platform::Unix
+    };
+    towline_ignore::load(name, &mut read, LoadOptions { platform, includes_outside: false })
 }
 
 fn if_empty_here(folder: &Path) -> &Path {

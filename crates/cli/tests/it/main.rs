@@ -2,6 +2,7 @@
 
 mod cluster;
 mod command_line;
+mod ignore;
 mod init;
 mod manifest;
 
