@@ -1,7 +1,7 @@
 //! One folder's replica, spoken to over a channel.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use towline_link::Channel;
 use towline_sync_core::codec::{Decoder, Encoder};
 use towline_sync_core::message::{Reply, Request};
@@ -32,6 +32,7 @@ pub(crate) async fn serve(channel: Channel, options: ReplicaOptions) {
                     Err(error) => return error.to_string(),
                 }
             }
+            replica.room().await;
         }
         String::new()
     };
@@ -64,6 +65,19 @@ pub(crate) async fn serve(channel: Channel, options: ReplicaOptions) {
 struct Closing(Option<Replica>);
 
 impl Closing {
+    /// Waits while the replica has enough to do.
+    async fn room(&self) {
+        if let Some(replica) = &self.0 {
+            let (room_tx, room_rx) = oneshot::channel();
+            replica.when_room(move || {
+                // Nobody waits any more when the channel has ended.
+                let _ended = room_tx.send(());
+            });
+            // The replica lives as long as this does, and tells when it ends.
+            let _told = room_rx.await;
+        }
+    }
+
     fn request(&self, request: Request) {
         if let Some(replica) = &self.0 {
             replica.request(request);

@@ -103,6 +103,17 @@ pub enum Request {
     Compare(Outline),
 }
 
+impl Request {
+    /// Returns how many bytes of content it carries.
+    pub fn carried(&self) -> usize {
+        match self {
+            Self::Data { block, .. } => block.carried(),
+            Self::Install { entries, .. } => entries.iter().map(|new| new.body.carried()).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// An entry that one side has and the other lacks, with all that it takes to make it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct New {
@@ -207,6 +218,13 @@ pub struct Block {
     pub ops: Vec<DeltaOp>,
     /// Whether the file is complete with this.
     pub last: bool,
+}
+
+impl Block {
+    /// Returns how many bytes of content it carries.
+    pub fn carried(&self) -> usize {
+        self.ops.iter().map(DeltaOp::carried).sum()
+    }
 }
 
 /// One step in building a file from its older version.

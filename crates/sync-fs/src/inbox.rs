@@ -1,6 +1,7 @@
 //! What waits for the worker thread.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,9 @@ use towline_sync_core::path::RelPath;
 
 /// More dirty paths than this are dearer to look at one by one than a walk of everything.
 const MAX_DIRTY: usize = 64 * 1024;
+
+/// Content that may wait, in bytes.
+const MAX_WAITING_BYTES: usize = 2 << 20;
 
 /// Paths that may have changed, each with whether its content may have.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,18 @@ pub(crate) struct Dirty {
 impl Dirty {
     fn is_empty(&self) -> bool {
         self.paths.is_empty() && !self.everything
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.bytes < MAX_WAITING_BYTES || self.closed
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("requests", &self.requests.len()).finish_non_exhaustive()
     }
 }
 
@@ -39,24 +55,43 @@ pub(crate) enum Work {
     TimedOut,
 }
 
-/// engine --requests--> worker, watcher --dirty paths--> worker. Requests are bounded by the engine's window.
+/// engine --requests--> worker, watcher --dirty paths--> worker. How many requests there are is bounded by the engine's
+/// window; whoever hands over much content waits for room.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
     filled: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     requests: VecDeque<Request>,
+    /// Content in them, in bytes.
+    bytes: usize,
+    /// Who waits for room.
+    waiting: Option<Box<dyn FnOnce() + Send>>,
     dirty: Dirty,
     closed: bool,
 }
 
 impl Inbox {
     pub(crate) fn request(&self, request: Request) {
-        self.lock().requests.push_back(request);
+        let mut state = self.lock();
+        state.bytes += request.carried();
+        state.requests.push_back(request);
+        drop(state);
         self.filled.notify_one();
+    }
+
+    /// Calls `then` when there is room for more content; now, if there is.
+    pub(crate) fn when_room(&self, then: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        if state.has_room() {
+            drop(state);
+            then();
+        } else {
+            state.waiting = Some(Box::new(then));
+        }
     }
 
     pub(crate) fn dirty(&self, more: Dirty) {
@@ -77,7 +112,13 @@ impl Inbox {
     }
 
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        let then = state.waiting.take();
+        drop(state);
+        if let Some(then) = then {
+            then();
+        }
         self.filled.notify_one();
     }
 
@@ -104,6 +145,12 @@ impl Inbox {
                 return Work::Dirty(std::mem::take(&mut state.dirty));
             }
             if let Some(request) = state.requests.pop_front() {
+                state.bytes -= request.carried();
+                let then = if state.has_room() { state.waiting.take() } else { None };
+                drop(state);
+                if let Some(then) = then {
+                    then();
+                }
                 return Work::Request(request);
             }
             if busy {

@@ -72,6 +72,12 @@ impl Replica {
         self.inbox.request(request);
     }
 
+    /// Calls `then` when there is room for more content, which may be now: a reader of a stream that waits for it needs
+    /// no more memory than a few MiB, however slow the disk is. Only the last who asked is told.
+    pub fn when_room(&self, then: impl FnOnce() + Send + 'static) {
+        self.inbox.when_room(then);
+    }
+
     /// Stops the replica and waits until it has ended. What was under way is thrown away.
     pub fn close(self) {
         drop(self);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::message::{Block, DeltaOp, Request, RequestId};
+use crate::message::{Block, Request, RequestId};
 
 /// Two queues: `first` is sent before anything of `bulk`.
 #[derive(Debug, Default)]
@@ -19,20 +19,20 @@ impl Outbox {
 
     /// Adds content. The request it belongs to must have been pushed before.
     pub(super) fn push_data(&mut self, id: RequestId, block: Block, bulk: bool) {
-        self.bytes += literal_bytes(&block);
+        self.bytes += block.carried();
         let request = Request::Data { id, block };
         if bulk { self.bulk.push_back(request) } else { self.first.push_back(request) }
     }
 
     /// Adds a batch with its content.
     pub(super) fn push_batch(&mut self, request: Request) {
-        self.bytes += carried(&request);
+        self.bytes += request.carried();
         self.first.push_back(request);
     }
 
     pub(super) fn pop(&mut self) -> Option<Request> {
         let request = self.first.pop_front().or_else(|| self.bulk.pop_front())?;
-        self.bytes -= carried(&request);
+        self.bytes -= request.carried();
         Some(request)
     }
 
@@ -47,7 +47,7 @@ impl Outbox {
         let bytes = &mut self.bytes;
         self.bulk.retain(|request| match request {
             Request::Data { id: of, block } if *of == id => {
-                *bytes -= literal_bytes(block);
+                *bytes -= block.carried();
                 false
             }
             _ => true,
@@ -57,17 +57,4 @@ impl Outbox {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// Returns how many bytes of content a request carries.
-fn carried(request: &Request) -> usize {
-    match request {
-        Request::Data { block, .. } => literal_bytes(block),
-        Request::Install { entries, .. } => entries.iter().map(|new| new.body.carried()).sum(),
-        _ => 0,
-    }
-}
-
-fn literal_bytes(block: &Block) -> usize {
-    block.ops.iter().map(DeltaOp::carried).sum()
 }

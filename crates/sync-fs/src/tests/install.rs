@@ -352,6 +352,35 @@ fn new_folders_are_watched_from_their_first_moment() {
 }
 
 #[test]
+fn content_waits_for_room() {
+    // Held up in the first entry until all the rest has come.
+    let (go_tx, go_rx) = std::sync::mpsc::channel::<()>();
+    let mut go_rx = Some(go_rx);
+    let mut live = Live::configured(&[], ReplicaOptions::default(), &[], move |workspace| {
+        let go_rx = go_rx.take();
+        workspace.hook.step = Some(Box::new(move |_, at| {
+            if let (Some(go_rx), "0") = (&go_rx, at.as_str()) {
+                let _gone = go_rx.recv();
+            }
+            Ok(())
+        }));
+    });
+    live.room().recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    let content = vec![7; 60_000];
+    for number in 0..60 {
+        let mut batch = news(&[&format!("{number} ")]);
+        batch[0].entry = file(&content);
+        batch[0].body = Body::Whole(content.clone());
+        live.replica.request(Request::Install { id: number, entries: batch });
+    }
+    let room_rx = live.room();
+    assert!(room_rx.try_recv().is_err(), "3.6 MB are enough");
+    drop(go_tx);
+    room_rx.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    live.wait(|reply| matches!(reply, Reply::Installed { id: 59, .. }));
+}
+
+#[test]
 fn what_comes_before_a_root_is_refused() {
     let (reply_tx, reply_rx) = std::sync::mpsc::sync_channel(16);
     let replica = crate::spawn(ReplicaOptions::default(), move |reply| reply_tx.send(reply).is_ok()).unwrap();

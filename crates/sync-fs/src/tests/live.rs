@@ -79,6 +79,13 @@ impl Live {
         }
     }
 
+    /// Tells whether there is room for content, or will be.
+    pub(crate) fn room(&self) -> Receiver<()> {
+        let (room_tx, room_rx) = channel();
+        self.replica.when_room(move || room_tx.send(()).unwrap());
+        room_rx
+    }
+
     /// Has everything scanned.
     pub(crate) fn scan(&mut self) {
         self.replica.request(Request::Scan { eager: false });
