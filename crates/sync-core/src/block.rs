@@ -30,7 +30,7 @@ mod layout;
 mod rolling;
 
 /// The longest sums of a signature, in bytes: with them it fits a message.
-pub const MAX_SUM_BYTES: usize = 851_968;
+pub const MAX_SUM_BYTES: usize = 1_011_712;
 /// Bytes asked of a reader at once.
 const READ_BYTES: usize = 64 * 1024;
 

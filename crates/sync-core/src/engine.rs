@@ -14,6 +14,7 @@ mod guard;
 mod intake;
 mod outbox;
 mod outcome;
+mod past;
 mod planner;
 mod problems;
 mod queue;
@@ -36,6 +37,7 @@ use eager::Eager;
 use flight::Flights;
 use guard::Guard;
 use outbox::Outbox;
+use past::Past;
 use problems::Problems;
 use queue::Queue;
 use replica::{Replica, State};
@@ -224,6 +226,8 @@ pub struct Engine {
     surprises: BTreeMap<RelPath, u32>,
     /// Paths whose content must be sent whole, as a copy or a difference did not work.
     whole: BTreeSet<RelPath>,
+    /// What each side has in its trash, likely.
+    past: [Past; 2],
     /// Conflicts whose bytes are kept.
     kept: BTreeSet<(RelPath, Hash)>,
     /// Steps that were under way when a side went; whether they were made is seen when it is back.
@@ -256,6 +260,7 @@ impl Engine {
             blocked: BTreeSet::new(),
             surprises: BTreeMap::new(),
             whole: BTreeSet::new(),
+            past: Default::default(),
             kept: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             guard: Guard::default(),
@@ -291,6 +296,7 @@ impl Engine {
         self.drop_batches(side);
         self.drop_eager(side);
         self.drop_flights(side);
+        self.past[side as usize] = Past::default();
         self.running = false;
         self.progress.stop();
         self.dirty.clear();

@@ -137,6 +137,13 @@ pub enum Body {
     Whole(#[serde(with = "bytes_field")] Vec<u8>),
     /// What differs from the file that is replaced, in order.
     Delta(Vec<DeltaOp>),
+    /// What differs from a content that the receiver may still have in its trash. From the engine only.
+    Past {
+        /// Which content.
+        of: Hash,
+        /// What differs, in order.
+        ops: Vec<DeltaOp>,
+    },
 }
 
 impl Body {
@@ -147,7 +154,7 @@ impl Body {
     pub fn carried(&self) -> usize {
         match self {
             Self::Whole(bytes) => bytes.len(),
-            Self::Delta(ops) => ops.iter().map(DeltaOp::carried).sum(),
+            Self::Delta(ops) | Self::Past { ops, .. } => ops.iter().map(DeltaOp::carried).sum(),
         }
     }
 }

@@ -313,6 +313,11 @@ impl Workspace {
             (Body::Whole(bytes), _) => Cow::Borrowed(&bytes[..]),
             (Body::Delta(ops), Some((open, size))) => Cow::Owned(build(&open, size, ops, file.size)?),
             (Body::Delta(_), None) => return Err(Outcome::NeedContent),
+            (Body::Past { of, ops }, _) => {
+                let open = self.store()?.trash.find(*of).ok_or(Outcome::NeedContent)?;
+                let size = stat_of(open.as_fd()).map_err(|error| failed("read", path, &error))?.size;
+                Cow::Owned(build(&open, size, ops, file.size)?)
+            }
         };
         if content.len() as u64 != file.size || Hash::of(&content) != file.hash {
             return Err(Outcome::NeedContent);

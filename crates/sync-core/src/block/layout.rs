@@ -1,7 +1,7 @@
 //! Where the blocks of a file lie. Follows from the file's size alone, so that nobody can lie about it.
 
-/// The most blocks in a signature.
-const MAX_BLOCKS: u64 = 1 << 18;
+/// The most blocks in a signature: with more it would not fit a message.
+const MAX_BLOCKS: u64 = 19 << 14;
 /// Longer files have no signature: their blocks would be too large to be worth finding.
 const MAX_SIGNED_BYTES: u64 = 1 << 40;
 /// How far around an edit a reader of a newer version looks, in bytes, where blocks are large.
@@ -102,11 +102,13 @@ mod tests {
         check(2 << 20, 2048, 8, 1024);
         check(16 << 20, 4096, 16, 4096);
         check(1 << 30, 4096, 16, 1 << 18);
-        check((1 << 30) + 1, 8192, 16, (1 << 17) + 1);
+        check((1 << 30) + 1, 4096, 16, (1 << 18) + 1);
+        check(MAX_BLOCKS << 12, 4096, 16, 19 << 14);
+        check((MAX_BLOCKS << 12) + 1, 8192, 16, (19 << 13) + 1);
         check(1 << 40, 4 << 20, 16, 1 << 18);
         check((1 << 40) + 1, 4096, 16, 0);
         check(u64::MAX, 4096, 16, 0);
-        assert_eq!(Layout::of(1 << 30).sum_bytes(), MAX_SUM_BYTES);
+        assert_eq!(Layout::of(MAX_BLOCKS << 12).sum_bytes(), MAX_SUM_BYTES);
     }
 
     #[test]

@@ -123,12 +123,15 @@ impl Engine {
                 continue;
             };
             let Some(file) = flight.source else { continue };
-            let basis = replaced(flight).filter(|_| flight.form != Form::Whole).map_or(0, |from| from.size);
+            let basis = flight.basis.filter(|_| flight.form != Form::Whole).map_or(0, |basis| basis.size);
             let mut check = DeltaCheck::new(file.size, basis);
             let fits = match &found.body {
                 Body::Whole(bytes) if bytes.len() as u64 == file.size => Ok(()),
                 Body::Whole(_) => Err(DeltaError::TooShort),
                 Body::Delta(ops) => check.push_ops(ops, true),
+                Body::Past { .. } => {
+                    return Err(EngineError::OutOfTurn { side, what: "another version than was named" });
+                }
             };
             fits.map_err(|source| EngineError::Content { side, path: flight.path.clone(), source })?;
             contents.push((member, found));
@@ -172,11 +175,16 @@ impl Engine {
                 continue;
             };
             let from = replaced(flight);
-            let Found { body, modified } = match (entry, content) {
+            let Found { mut body, modified } = match (entry, content) {
                 (Entry::File(file), None) if file.size > 0 => continue,
                 (_, Some(found)) => found,
                 (_, None) => Found { body: Body::NONE, modified: None },
             };
+            if let (Body::Delta(ops), Some(basis)) =
+                (&mut body, flight.basis.filter(|_| flight.basis != from))
+            {
+                body = Body::Past { of: basis.hash, ops: std::mem::take(ops) };
+            }
             // What is replaced changes now, by the clock of those who have built something of it.
             let modified = if from.is_none() { modified } else { None };
             entries.push(New { path: path.clone(), from, entry: entry.clone(), body, modified });
@@ -256,8 +264,8 @@ impl Engine {
 /// Returns the file whose content a flight waits for.
 fn wanted(flight: &Flight) -> Option<Wanted> {
     let file = flight.source.filter(|source| source.size > 0)?;
-    let basis = replaced(flight).filter(|from| from.size > 0 && flight.form != Form::Whole);
-    Some(Wanted { path: flight.path.clone(), file, basis: basis.map(|from| from.hash) })
+    let basis = flight.basis.filter(|_| flight.form != Form::Whole);
+    Some(Wanted { path: flight.path.clone(), file, basis: basis.map(|basis| basis.hash) })
 }
 
 /// Returns the file that a flight is to replace.

@@ -57,6 +57,8 @@ pub(super) struct Flight {
     pub(super) check: DeltaCheck,
     /// What the source holds, while it is read.
     pub(super) source: Option<File>,
+    /// What the receiver has instead, or had.
+    pub(super) basis: Option<File>,
     /// Bytes of content it takes.
     pub(super) bytes: u64,
     pub(super) bulk: bool,
@@ -275,6 +277,7 @@ impl Engine {
             stage: Stage::Finishing,
             check: DeltaCheck::new(bytes, 0),
             source: None,
+            basis: None,
             bytes,
             bulk,
             agreed: false,
@@ -287,7 +290,12 @@ impl Engine {
             if let Operation::Apply(Transition { from, to: Some(Entry::File(file)), .. }) = &flight.operation
             {
                 flight.source = Some(*file);
-                if from.is_none() {
+                let past = || self.past[side as usize].at(&path);
+                flight.basis = match from {
+                    Some(Entry::File(from)) if from.size > 0 => Some(*from),
+                    _ => past(),
+                };
+                if flight.basis.is_none() {
                     flight.form = Form::Whole;
                 }
             }

@@ -161,6 +161,7 @@ impl Engine {
         self.progress.files += 1;
         self.progress.bytes += flight.bytes - flight.check.written().min(flight.bytes);
         self.replicas[flight.side as usize].set(path, to.as_ref());
+        self.past[flight.side as usize].made(step);
         if flight.agreed {
             // The other side had it when this began. If it has something else by now, that is a change since.
             self.agree(path, to.clone());

@@ -78,6 +78,8 @@ pub(crate) struct Disk {
     pub(crate) failing: usize,
     /// Knows the blocks of some contents that it had, and of some it believes to know them.
     pub(crate) muddled: bool,
+    /// Contents that were displaced.
+    trash: BTreeMap<Hash, Vec<u8>>,
     /// Every content that there ever was.
     contents: BTreeMap<Hash, Vec<u8>>,
     open: bool,
@@ -99,6 +101,7 @@ impl Disk {
     /// Forgets the blocks of everything.
     pub(crate) fn forget(&mut self) {
         self.contents.clear();
+        self.trash.clear();
     }
 
     fn remember(&mut self, node: Option<&Node>) {
@@ -133,6 +136,7 @@ impl Disk {
         self.incoming.clear();
         self.seen.clear();
         self.contents.clear();
+        self.trash.clear();
         self.open = false;
     }
 
@@ -298,6 +302,14 @@ impl Disk {
                         bytes
                     }
                     (Body::Delta(_), _) => return self.stale(&new.path),
+                    (Body::Past { of, ops }, _) => {
+                        let old = self.trash.get(&of);
+                        let block = Block { ops, last: true };
+                        let Some(Ok(bytes)) = old.map(|old| patch(old, file.size, [block])) else {
+                            return Outcome::NeedContent;
+                        };
+                        bytes
+                    }
                 };
                 if Hash::of(&bytes) != file.hash {
                     return Outcome::NeedContent;
@@ -433,6 +445,9 @@ impl Disk {
         if let Some(Node::File(bytes, _)) = old
             && !matches!(self.nodes.get(path), Some(Node::File(now, _)) if *now == bytes)
         {
+            if !self.muddled || bytes.len().is_multiple_of(2) {
+                self.trash.insert(Hash::of(&bytes), bytes.clone());
+            }
             self.displaced.push(Displaced { path: path.clone(), bytes });
         }
         Outcome::Done

@@ -713,6 +713,32 @@ fn a_large_file_whose_old_version_is_not_known_is_signed_by_the_receiver() {
 }
 
 #[test]
+fn a_file_that_is_made_anew_is_the_difference_to_the_one_before() {
+    let old = listing(900);
+    let new = old.replacen('7', "8", 1);
+    for emptied in [true, false] {
+        for thrown_away in [true, false] {
+            let mut pair = Pair::new(&[("f", node(&old))], &[]);
+            if emptied {
+                pair.put(Side::Local, "f", node(""));
+            } else {
+                pair.remove(Side::Local, "f");
+            }
+            pair.run();
+            if !thrown_away {
+                pair.disks[1].forget();
+            }
+            pair.put(Side::Local, "f", node(&new));
+            pair.run();
+            pair.check(&[("f", node(&new))]);
+            let sent = pair.literal_bytes(Side::Remote);
+            assert_eq!(sent < 256, thrown_away, "{sent}");
+            assert!(pair.engine.status().problems.is_empty());
+        }
+    }
+}
+
+#[test]
 fn whoever_never_has_enough_signatures_is_refused() {
     let mut pair = Pair::new(&[("f", big(1))], &[]);
     pair.put(Side::Remote, "f", big(2));

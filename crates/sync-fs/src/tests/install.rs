@@ -540,6 +540,20 @@ fn a_difference_that_lies_changes_nothing() {
 }
 
 #[test]
+fn what_was_thrown_away_is_built_upon() {
+    let mut desk = Desk::new(&["f old"]);
+    assert_eq!(desk.apply("f", Some(file(b"old")), None, b""), Outcome::Done);
+    let ops = vec![DeltaOp::Copy { offset: 0, length: 2 }, DeltaOp::Literal(b"k".to_vec())];
+    let mut batch = news(&["f olk", "g olk", "h olX"]);
+    for (new, of) in batch.iter_mut().zip([&b"old"[..], b"other", b"old"]) {
+        new.body = Body::Past { of: Hash::of(of), ops: ops.clone() };
+    }
+    assert_eq!(desk.install(&batch), [(1, Outcome::NeedContent), (2, Outcome::NeedContent)]);
+    assert_eq!(lines(desk.path()), ["f olk"]);
+    desk.assert_swept();
+}
+
+#[test]
 fn a_batch_that_is_no_batch_is_refused() {
     let whole = || Body::Whole(b"new".to_vec());
     let from = Some(expect(b"old"));
