@@ -1,6 +1,7 @@
 //! Paths relative to a sync root, safe by construction.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
@@ -22,7 +23,7 @@ pub const STAGE_DIR: &str = ".towline-stage";
 ///
 /// The only way from bytes of a peer or a disk to a path that reaches a system call is [`RelPath::new`]. A copy shares
 /// the text.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RelPath(Arc<str>);
 
 /// Why a text is not a [`RelPath`].
@@ -139,6 +140,19 @@ pub fn below_in<'a>(
 /// In the order of bytes, what begins with `folder/` is one run, and `0` follows `/`.
 fn bounds(folder: &RelPath) -> (String, String) {
     (format!("{folder}/"), format!("{folder}0"))
+}
+
+impl PartialOrd for RelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Most paths that are compared with the same one are copies of each other.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
 }
 
 impl Borrow<str> for RelPath {

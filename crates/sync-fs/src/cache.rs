@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{fstatfs, renameat};
 use towline_sync_core::path::RelPath;
@@ -204,7 +205,7 @@ fn decode(bytes: &[u8], key: Hash) -> Option<Known> {
             mount_root: false,
         };
         let entry = Entry::File(snapshot::File { hash, size, executable: stat.is_executable() });
-        all.push((RelPath::new(last.as_str()).ok()?, Seen { entry, stat, racy: false }));
+        all.push((RelPath::new(last.as_str()).ok()?, Arc::new(Seen { entry, stat, racy: false })));
     }
     reader.0.is_empty().then(|| Known::new(all))
 }

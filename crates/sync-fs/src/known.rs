@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use towline_sync_core::path::RelPath;
@@ -81,27 +82,34 @@ fn is_distinct(stat: &Stat, stamp: Timestamp, taken: Timestamp) -> bool {
 /// Everything that was reported, by path.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    all: BTreeMap<RelPath, Seen>,
+    /// Shared: what one session knew is for the most part what the next one finds.
+    all: BTreeMap<RelPath, Arc<Seen>>,
     changed: bool,
 }
 
 impl Known {
     /// Takes over what was found, each path once, in any order.
-    pub(crate) fn new(mut all: Vec<(RelPath, Seen)>) -> Self {
-        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    pub(crate) fn new(mut all: Vec<(RelPath, Arc<Seen>)>) -> Self {
+        // Whole folders come in order.
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
         Self { all: all.into_iter().collect(), changed: true }
     }
 
     pub(crate) fn get(&self, path: &RelPath) -> Option<&Seen> {
-        self.all.get(path)
+        self.all.get(path).map(|seen| &**seen)
     }
 
-    pub(crate) fn insert(&mut self, path: RelPath, seen: Seen) {
+    /// Returns what is known by the text of its path.
+    pub(crate) fn find(&self, path: &str) -> Option<(&RelPath, &Arc<Seen>)> {
+        self.all.get_key_value(path)
+    }
+
+    pub(crate) fn insert(&mut self, path: RelPath, seen: impl Into<Arc<Seen>>) {
         self.changed = true;
-        self.all.insert(path, seen);
+        self.all.insert(path, seen.into());
     }
 
-    pub(crate) fn remove(&mut self, path: &RelPath) -> Option<Seen> {
+    pub(crate) fn remove(&mut self, path: &RelPath) -> Option<Arc<Seen>> {
         self.changed = true;
         self.all.remove(path)
     }
@@ -112,7 +120,7 @@ impl Known {
 
     /// Returns everything, in the order of paths.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RelPath, &Seen)> {
-        self.all.iter()
+        self.all.iter().map(|(path, seen)| (path, &**seen))
     }
 
     /// Tells whether something has changed since this was asked the last time.
@@ -140,10 +148,10 @@ impl Known {
 
 /// Files that have just left their path: where the same one stands elsewhere, it need not be read again.
 #[derive(Debug, Default)]
-pub(crate) struct Departed(HashMap<Identity, Seen>);
+pub(crate) struct Departed(HashMap<Identity, Arc<Seen>>);
 
 impl Departed {
-    pub(crate) fn insert(&mut self, seen: Seen) {
+    pub(crate) fn insert(&mut self, seen: Arc<Seen>) {
         if seen.hash().is_some() {
             self.0.insert(seen.stat.identity, seen);
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
@@ -29,7 +30,7 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) path: RelPath,
-    pub(crate) seen: Seen,
+    pub(crate) seen: Arc<Seen>,
     /// A small file's content, if it was read and is wanted.
     pub(crate) content: Option<Vec<u8>>,
 }
@@ -113,8 +114,15 @@ impl Tree {
     /// Returns what is known of a file whose stat says that it has not changed.
     pub(crate) fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<&Seen> {
         let seen = self.known.get(path).or_else(|| self.remembered.get(path))?;
-        let believed = trust == Trust::Quiet || !seen.racy;
-        (believed && seen.stat == *stat && seen.hash().is_some()).then_some(seen)
+        seen.is_still(stat, trust).then_some(seen)
+    }
+}
+
+impl Seen {
+    /// Tells whether this is a file that has not changed, as its stat tells.
+    pub(crate) fn is_still(&self, stat: &Stat, trust: Trust) -> bool {
+        let believed = trust == Trust::Quiet || !self.racy;
+        believed && self.stat == *stat && self.hash().is_some()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
@@ -23,7 +24,7 @@ enum Located {
 }
 
 /// A folder's children by event, or a scan's.
-type Found = BTreeMap<RelPath, Seen>;
+type Found = BTreeMap<RelPath, Arc<Seen>>;
 
 /// What turned out to have changed, each path once.
 #[derive(Debug, Default)]
@@ -96,12 +97,12 @@ impl Tree {
         &mut self,
         eager: bool,
         emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
-    ) -> io::Result<Vec<(RelPath, Seen)>> {
+    ) -> io::Result<Vec<(RelPath, Arc<Seen>)>> {
         self.root.check()?;
         if let Some(watches) = &self.watches {
             watches.clear_trouble();
         }
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(self.known.len().max(self.remembered.len()));
         let mut visit = |mut item: Item| {
             emit(&mut item)?;
             found.push((item.path, item.seen));
@@ -182,7 +183,7 @@ impl Tree {
             if let Some(watches) = &self.watches {
                 watches.remove(path);
             }
-            self.merge(Some(path), Found::from([(path.clone(), seen)]), changes);
+            self.merge(Some(path), Found::from([(path.clone(), Arc::new(seen))]), changes);
             return Ok(());
         }
         let mut found = Found::new();

@@ -56,19 +56,20 @@ impl Tree {
         }
     }
 
-    /// Tells whether something is known to stand at `path`, or was.
-    pub(crate) fn is_known(&self, path: &RelPath) -> bool {
-        self.known.get(path).or_else(|| self.remembered.get(path)).is_some()
+    /// Returns what is known to stand at the path of this text, or did when the last session ended.
+    pub(crate) fn find(&self, path: &str) -> Option<(&RelPath, &Arc<Seen>)> {
+        self.known.find(path).or_else(|| self.remembered.find(path))
     }
 
     /// Records what stands at `path` now.
-    pub(crate) fn record(&mut self, path: RelPath, seen: Seen) {
+    pub(crate) fn record(&mut self, path: RelPath, seen: impl Into<Arc<Seen>>) {
+        let seen = seen.into();
         self.problems.note(&path, Some(&seen.entry));
         self.known.insert(path, seen);
     }
 
     /// Forgets what stood at `path`.
-    pub(crate) fn forget(&mut self, path: &RelPath) -> Option<Seen> {
+    pub(crate) fn forget(&mut self, path: &RelPath) -> Option<Arc<Seen>> {
         self.problems.note(path, None);
         self.known.remove(path)
     }

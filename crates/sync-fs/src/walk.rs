@@ -60,7 +60,7 @@ struct Job {
 }
 
 /// Ignored folders above a place that are reported only when something below them is.
-type Held = Option<Arc<Vec<(RelPath, Seen)>>>;
+type Held = Option<Arc<Vec<(RelPath, Arc<Seen>)>>>;
 
 /// A part of what a folder holds.
 #[derive(Debug, Default)]
@@ -77,6 +77,8 @@ struct Walker<'a> {
     departed: &'a Departed,
     eager: bool,
     names: Names,
+    /// The path of the entry that is looked at.
+    text: String,
     buffer: Vec<MaybeUninit<u8>>,
     piece: Piece,
     jobs: Vec<Job>,
@@ -98,7 +100,7 @@ impl Tree {
             if let (Some(held), false) = (piece.held, piece.items.is_empty()) {
                 for (path, seen) in held.iter() {
                     if reported.insert(path.clone()) {
-                        visit(Item { path: path.clone(), seen: seen.clone(), content: None })?;
+                        visit(Item { path: path.clone(), seen: Arc::clone(seen), content: None })?;
                     }
                 }
             }
@@ -159,6 +161,7 @@ impl<'a> Walker<'a> {
             departed,
             eager,
             names: Names::default(),
+            text: String::new(),
             buffer: vec![MaybeUninit::uninit(); 32 * 1024],
             piece: Piece::default(),
             jobs: Vec::new(),
@@ -173,11 +176,11 @@ impl<'a> Walker<'a> {
             if self.tree.known.get(&folder).is_none() {
                 let above = self.tree.root.open_parent(&folder)?;
                 let found = stat_at(above.as_fd(), folder.name())?;
-                held.push((folder, Seen::new(Entry::Directory, found, now())));
+                held.push((folder, Arc::new(Seen::new(Entry::Directory, found, now()))));
             }
         }
         self.piece.held = (!held.is_empty()).then(|| Arc::new(held));
-        self.name(&parent, path.clone(), FileType::Unknown)
+        self.name(&parent, path.clone(), None, FileType::Unknown)
     }
 
     /// Reports what a folder holds; the folders in it are `jobs` after that.
@@ -192,7 +195,7 @@ impl<'a> Walker<'a> {
             // own.
             if is_ignored && self.tree.known.get(path).is_none() {
                 let mut held = self.piece.held.as_deref().cloned().unwrap_or_default();
-                held.push((path.clone(), seen));
+                held.push((path.clone(), Arc::new(seen)));
                 self.hold(Some(Arc::new(held)), take)?;
             } else {
                 self.report(path.clone(), seen, None);
@@ -297,18 +300,26 @@ impl<'a> Walker<'a> {
         names: &Names,
         take: &mut dyn FnMut(Piece) -> io::Result<()>,
     ) -> io::Result<()> {
+        let tree = self.tree;
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        if let Some(path) = path {
+            text.push_str(path.as_str());
+            text.push('/');
+        }
+        let folder = text.len();
         for (bytes, kind) in names.iter() {
             let child = std::str::from_utf8(bytes).ok().map(|name| {
-                let folder = path.map_or("", RelPath::as_str);
-                let mut child = String::with_capacity(folder.len() + 1 + name.len());
-                child.push_str(folder);
-                child.push_str(if path.is_some() { "/" } else { "" });
-                child.push_str(name);
-                RelPath::new(child)
+                text.truncate(folder);
+                text.push_str(name);
+                match tree.find(&text) {
+                    Some((path, seen)) => Ok((path.clone(), Some(seen))),
+                    None => RelPath::new(text.as_str()).map(|path| (path, None)),
+                }
             });
             let problem = match child {
-                Some(Ok(child)) => {
-                    self.name(fd, child, kind)?;
+                Some(Ok((child, known))) => {
+                    self.name(fd, child, known, kind)?;
                     if self.piece.items.len() >= PIECE.0 || self.piece.bytes >= PIECE.1 {
                         self.piece(take)?;
                     }
@@ -321,11 +332,18 @@ impl<'a> Walker<'a> {
             let name = path.map_or(name.to_string(), |path| format!("{path}/{name}"));
             self.piece.walked.problems.push((name, problem));
         }
+        self.text = text;
         Ok(())
     }
 
     /// Looks at one name in a folder, of which the listing says that it is a `kind`.
-    fn name(&mut self, folder: &Arc<OwnedFd>, path: RelPath, kind: FileType) -> io::Result<()> {
+    fn name(
+        &mut self,
+        folder: &Arc<OwnedFd>,
+        path: RelPath,
+        known: Option<&Arc<Seen>>,
+        kind: FileType,
+    ) -> io::Result<()> {
         let tree = self.tree;
         if tree.guard.is_reserved(&path) {
             self.piece.walked.reserved.extend(stat_at(folder.as_fd(), path.name()));
@@ -340,8 +358,17 @@ impl<'a> Walker<'a> {
             FileType::Directory if !is_mount => {
                 return self.enqueue(folder, path, verdict.ignored);
             }
+            FileType::RegularFile if known.is_some() => {
+                if let (Some(seen), Ok(stat)) = (known, stat_at(folder.as_fd(), path.name()))
+                    && seen.is_still(&stat, Trust::Settled)
+                    && !tree.is_mount(&path, &stat)
+                {
+                    self.report(path, Arc::clone(seen), None);
+                    return Ok(());
+                }
+            }
             // What is not known has to be read anyway.
-            FileType::RegularFile if !is_mount && self.departed.is_empty() && !tree.is_known(&path) => {
+            FileType::RegularFile if !is_mount && self.departed.is_empty() => {
                 let also = Also { memory: &tree.memory, old: None, keep: self.eager };
                 if let Ok((seen, content)) = read_file(folder.as_fd(), path.name(), also) {
                     self.report(path, seen, content);
@@ -383,9 +410,9 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn report(&mut self, path: RelPath, seen: Seen, content: Option<Vec<u8>>) {
+    fn report(&mut self, path: RelPath, seen: impl Into<Arc<Seen>>, content: Option<Vec<u8>>) {
         self.piece.bytes += content.as_ref().map_or(0, Vec::len);
-        self.piece.items.push(Item { path, seen, content });
+        self.piece.items.push(Item { path, seen: seen.into(), content });
     }
 
     /// Hands over what was found since the last time.

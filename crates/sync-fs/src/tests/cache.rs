@@ -165,7 +165,8 @@ proptest! {
             seen.stat.modified.0 -= 1_000_000_000;
             (path(name), seen.clone())
         }).collect();
-        desk.workspace().tree.known = Known::new(all.clone());
+        let shared = all.iter().map(|(at, seen)| (at.clone(), seen.clone().into()));
+        desk.workspace().tree.known = Known::new(shared.collect());
         desk.workspace().save(None, &Dirty::default());
         let loaded: Vec<_> = desk.workspace().load_cache().iter().map(|(at, seen)| (at.clone(), seen.clone())).collect();
         let mut all = all;

@@ -239,7 +239,8 @@ fn messages_of_a_scan_are_bounded() {
         let content = (number % 10 == 0).then(|| vec![0; 60_000]);
         let seen = Seen::new(file(b""), crate::disk::Stat::UNKNOWN, (0, 0));
         let path = path(&format!("{}/{number}", "d".repeat(250)));
-        report.push(&mut crate::scan::Item { path, seen, content }, &mut |reply| told.push(reply));
+        report
+            .push(&mut crate::scan::Item { path, seen: seen.into(), content }, &mut |reply| told.push(reply));
     }
     report.end(&mut |reply| told.push(reply));
     let mut count = 0;
