@@ -158,6 +158,9 @@ async fn cargo(ui: &mut Ui, tree: &Path, arguments: &[&str], show: bool) -> Resu
     }
     let program = env_vars::os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    for name in env_vars::of_cargo_run() {
+        command.env_remove(name);
+    }
     if arguments.contains(&TARGET) {
         // The pinned stable toolchain builds its standard library only when told so.
         command.env("RUSTC_BOOTSTRAP", "1");

@@ -38,6 +38,15 @@ pub(crate) fn os(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Returns what `cargo run` has told this program about its package. Another cargo that sees it builds other things anew
+/// than one that is called by hand.
+pub(crate) fn of_cargo_run() -> impl Iterator<Item = OsString> {
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    std::env::vars_os().map(|(name, _)| name).filter(move |name| {
+        name.to_str().is_some_and(|name| told.iter().any(|start| name.starts_with(start)))
+    })
+}
+
 /// Returns the kubeconfig files that exist: those of `KUBECONFIG`, else `~/.kube/config`.
 pub(crate) fn kubeconfig_files() -> Vec<PathBuf> {
     match os(KUBECONFIG) {
