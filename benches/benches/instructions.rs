@@ -8,12 +8,13 @@
 
 use std::hint::black_box;
 
-use benches::monorepo;
+use benches::{engine, monorepo};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use towline_ignore::Rules;
-use towline_sync_core::block::sign;
-use towline_sync_core::delta::delta;
-use towline_sync_core::message::Signature;
+use towline_sync_core::base::Base;
+use towline_sync_core::codec::{Decoder, Encoder};
+use towline_sync_core::diff::diff;
+use towline_sync_core::message::Reply;
 use towline_sync_core::reconcile::{Mode, Tree, View};
 
 fn rules() -> (Rules, Vec<String>) {
@@ -37,23 +38,73 @@ fn reconcile([local, remote, base]: [Tree; 3]) -> usize {
     black_box(view.plan()).local.len()
 }
 
-fn versions() -> (Signature, Vec<u8>) {
-    let (old, new) = monorepo::versions(1 << 20);
-    (sign(old.as_slice(), old.len() as u64).unwrap(), new)
+#[library_benchmark]
+#[bench::monorepo(setup = trees)]
+fn difference([local, remote, _]: [Tree; 3]) -> usize {
+    black_box(diff(&remote, &local)).len()
+}
+
+// The whole way of the engine's: from a scan to rest.
+#[library_benchmark]
+#[bench::eager(setup = trees)]
+fn engine_first_sync([local, ..]: [Tree; 3]) -> usize {
+    engine::run([&local, &Tree::new()], Base::default(), true)
+}
+
+fn rested() -> (Tree, Base) {
+    let [.., base] = trees();
+    let agreed = engine::agreed(&base);
+    (base, agreed)
 }
 
 #[library_benchmark]
-#[bench::one_mebibyte(setup = versions)]
-fn delta_of_a_file((signature, new): (Signature, Vec<u8>)) -> usize {
-    let mut steps = 0;
-    let emitted = delta(&signature, new.as_slice(), |block| {
-        steps += block.ops.len();
-        Ok(())
-    });
-    black_box(emitted).unwrap();
-    steps
+#[bench::monorepo(setup = rested)]
+fn engine_nothing_changed((tree, base): (Tree, Base)) -> usize {
+    engine::run([&tree, &tree], base, false)
 }
 
-library_benchmark_group!(name = pure, benchmarks = [ignore_decide, reconcile, delta_of_a_file]);
+fn entries() -> Vec<Reply> {
+    let [local, ..] = trees();
+    let entries: Vec<_> = local.into_iter().collect();
+    entries.chunks(500).map(|part| Reply::Entries { entries: part.to_vec(), last: false }).collect()
+}
+
+#[library_benchmark]
+#[bench::entries(setup = entries)]
+fn encode_messages(replies: Vec<Reply>) -> usize {
+    let mut encoder = Encoder::new();
+    replies.chunks(1).map(|reply| black_box(encoder.encode(reply)).len()).sum()
+}
+
+fn encoded() -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    entries().chunks(1).flat_map(|reply| encoder.encode(reply)).collect()
+}
+
+#[library_benchmark]
+#[bench::entries(setup = encoded)]
+fn decode_messages(bytes: Vec<u8>) -> usize {
+    let mut decoder = Decoder::new();
+    decoder.push(&bytes);
+    let mut messages = 0;
+    while let Some(reply) = decoder.next::<Reply>().unwrap() {
+        black_box(reply);
+        messages += 1;
+    }
+    messages
+}
+
+library_benchmark_group!(
+    name = pure,
+    benchmarks = [
+        ignore_decide,
+        reconcile,
+        difference,
+        engine_first_sync,
+        engine_nothing_changed,
+        encode_messages,
+        decode_messages
+    ]
+);
 
 main!(library_benchmark_groups = pure);

@@ -1,20 +1,35 @@
-//! `cargo xtask bench`: wall times inform, instruction counts can be compared.
+//! `cargo xtask bench`: wall times inform, instruction counts are held against the repository's own.
 
-use anyhow::Result;
+mod instructions;
+
+use anyhow::{Result, bail};
 
 use crate::run;
 
-/// Runs the benchmarks; `arguments` go to their harness.
+pub(crate) use instructions::check;
+
+/// What measures time, for people.
+const WALL_TIME: &[&str] = &["wall_time", "delta", "wire", "ignore"];
+
+/// Runs benchmarks; what `wall-time` is given goes to its harness.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    bench("wall_time", arguments)?;
-    if run::is_there("valgrind", &["--version"]) && run::is_there("gungraun-runner", &["--version"]) {
-        return bench("instructions", arguments);
+    match arguments {
+        [] => {
+            wall_time(&[])?;
+            instructions::print()
+        }
+        ["wall-time", rest @ ..] => wall_time(rest),
+        ["instructions"] => instructions::print(),
+        ["instructions", "--check"] => check(),
+        ["instructions", "--accept"] => instructions::accept(),
+        _ => bail!("cargo xtask bench [wall-time [ARG…] | instructions [--check | --accept]]"),
     }
-    println!("instruction counts: left out, they need valgrind and gungraun-runner");
-    Ok(())
 }
 
-fn bench(name: &str, arguments: &[&str]) -> Result<()> {
-    let words = ["bench", "-p", "benches", "--locked", "--bench", name, "--"];
-    run::status(run::cargo(words.into_iter().chain(arguments.iter().copied())))
+fn wall_time(arguments: &[&str]) -> Result<()> {
+    for name in WALL_TIME {
+        let words = ["bench", "-p", "benches", "--locked", "--bench", name, "--"];
+        run::status(run::cargo(words.into_iter().chain(arguments.iter().copied())))?;
+    }
+    Ok(())
 }

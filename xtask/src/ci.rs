@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{agent, reference, run, tidy};
+use crate::{agent, bench, reference, run, tidy};
 
 /// What a step does.
 type Step = fn() -> Result<()>;
@@ -20,6 +20,7 @@ const STEPS: &[(&str, Step)] = &[
     ("reference", reference::check),
     ("agent", || agent::run().map(drop)),
     ("fuzz", fuzz),
+    ("instructions", bench::check),
 ];
 
 /// Runs all steps, and stops at the first that fails.
@@ -74,9 +75,9 @@ fn deny() -> Result<()> {
 }
 
 fn table(times: &[(&str, Duration)]) -> String {
-    let rows = times.iter().map(|(name, time)| format!("{name:>10} {:>7.1} s", time.as_secs_f64()));
+    let rows = times.iter().map(|(name, time)| format!("{name:>12} {:>7.1} s", time.as_secs_f64()));
     let all: Duration = times.iter().map(|(_, time)| time).sum();
-    rows.chain([format!("{:>10} {:>7.1} s", "all", all.as_secs_f64())]).collect::<Vec<_>>().join("\n")
+    rows.chain([format!("{:>12} {:>7.1} s", "all", all.as_secs_f64())]).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -86,6 +87,6 @@ mod tests {
     #[test]
     fn the_table_adds_up() {
         let table = table(&[("fmt", Duration::from_millis(1500)), ("test", Duration::from_mins(1))]);
-        assert_eq!(table, "       fmt     1.5 s\n      test    60.0 s\n       all    61.5 s");
+        assert_eq!(table, "         fmt     1.5 s\n        test    60.0 s\n         all    61.5 s");
     }
 }

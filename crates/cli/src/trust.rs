@@ -64,7 +64,10 @@ fn wants(project: &Project) -> Vec<String> {
     });
     let devs = parsed.manifest.iter().flat_map(|manifest| manifest.dev.values());
     let reverse = devs.flat_map(|dev| &dev.reverse).map(|reverse| {
-        format!("lead connections in the pod to port {} of this machine ({})", reverse.local, reverse.place.path)
+        format!(
+            "lead connections in the pod to port {} of this machine ({})",
+            reverse.local, reverse.place.path
+        )
     });
     sensitive.chain(outside).chain(reverse).collect()
 }
