@@ -46,7 +46,8 @@ pub struct Limits {
     pub incoming: usize,
     /// How long an open waits for another session of the same folder to end: after a lost connection, the last one.
     pub handover: Duration,
-    /// How often everything is scanned although events say nothing.
+    /// How often everything is scanned although events say nothing and nobody asks for it. Whoever asks more often
+    /// decides how often it is done.
     pub verify: Duration,
     /// How often everything is scanned when events are not to be had; longer on large trees.
     pub poll: Duration,
@@ -59,7 +60,7 @@ impl Default for Limits {
             reserve: 16 << 20,
             incoming: 4096,
             handover: Duration::from_secs(10),
-            verify: Duration::from_mins(5),
+            verify: Duration::from_mins(30),
             poll: Duration::from_secs(2),
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use towline_sync_core::message::{Open, Reply, Request};
+use towline_sync_core::outline::Outline;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Entry;
 
@@ -86,12 +87,23 @@ impl Live {
         room_rx
     }
 
-    /// Has everything scanned.
-    pub(crate) fn scan(&mut self) {
-        self.replica.request(Request::Scan { eager: false });
-        let mut scanned = BTreeMap::new();
+    /// Has everything scanned, and returns how many entries were told.
+    pub(crate) fn scan(&mut self) -> usize {
+        let outline = Outline::of(&self.mirror);
+        self.replica.request(if self.mirror.is_empty() {
+            Request::Scan { eager: false }
+        } else {
+            Request::Compare(outline.clone())
+        });
+        let believed = std::mem::take(&mut self.mirror);
+        let (mut scanned, mut told) = (BTreeMap::new(), 0);
         self.wait(|reply| match reply {
+            Reply::Same(same) => {
+                scanned = outline.keep(believed.clone(), same).unwrap();
+                false
+            }
             Reply::Entries { entries, last } => {
+                told += entries.len();
                 scanned.extend(entries.iter().cloned());
                 *last
             }
@@ -99,6 +111,7 @@ impl Live {
             _ => false,
         });
         self.mirror = scanned;
+        told
     }
 
     /// Waits for a reply that `found` takes, and returns it.

@@ -175,6 +175,24 @@ fn lost_events_lead_to_a_scan() {
 }
 
 #[test]
+fn only_what_is_not_as_believed_is_told() {
+    let lines: Vec<String> = (0..400).map(|number| format!("d{}/f{number} {number}", number % 7)).collect();
+    let mut live = live(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let truth = live.mirror.clone();
+    assert_eq!(live.scan(), 0);
+    assert_eq!(live.mirror, truth);
+    live.mirror.insert(path("d0/f0"), file(b"wrong"));
+    live.mirror.insert(path("d1/not-there"), file(b""));
+    live.mirror.remove(&path("d2/f2"));
+    let told = live.scan();
+    assert!((1..300).contains(&told), "{told}");
+    assert_eq!(live.mirror, truth);
+    live.mirror = [(path("of-another"), Entry::Directory)].into();
+    assert_eq!(live.scan(), truth.len());
+    assert_eq!(live.mirror, truth);
+}
+
+#[test]
 fn where_there_are_no_events_it_scans_from_time_to_time() {
     let limits = crate::Limits { poll: Duration::from_millis(5), ..crate::Limits::default() };
     let options = ReplicaOptions { limits, ..ReplicaOptions::default() };
