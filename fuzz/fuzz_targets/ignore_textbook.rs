@@ -29,4 +29,5 @@ fuzz_target!(|text: &str| {
         return;
     }
     assert_eq!(decision.rule.map(|rule| rule.line as usize - 1), strict::first(&lines, path));
+    assert_eq!(decision.ignored, strict::ignores(&lines, path));
 });

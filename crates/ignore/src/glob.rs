@@ -10,7 +10,7 @@ use tree::Node;
 
 /// Patterns with more parts than this are matched by their textbook meaning only: building the tree
 /// takes time that grows with the square of it, and no hand-written pattern comes near.
-const MAX_TREE_PARTS: usize = 1024;
+const MAX_TREE_PARTS: usize = 256;
 
 /// Steps that the tree may take for one path. Backtracking over many `*` can take exponential time;
 /// past this the textbook matcher, which takes `parts * path length`, answers.

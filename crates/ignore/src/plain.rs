@@ -198,17 +198,22 @@ fn written_out(parts: &[Part]) -> Option<Vec<Pieces>> {
         if texts.len() * forms.len() > MAX_FORMS {
             return None;
         }
-        let with = |form: &Pieces, text: &str| {
-            let mut form = form.clone();
-            form.last_mut()?.push_str(text);
-            Some(form)
-        };
-        forms = forms
-            .iter()
-            .flat_map(|form| texts.iter().map(move |text| with(form, text)))
-            .collect::<Option<_>>()?;
+        let begun = std::mem::take(&mut forms);
+        let last = texts.len().checked_sub(1)?;
+        for form in begun {
+            for text in &texts[..last] {
+                forms.push(with(form.clone(), text)?);
+            }
+            forms.push(with(form, &texts[last])?);
+        }
     }
     (ascii || !choices).then_some(forms)
+}
+
+/// Puts a text behind the last of a form.
+fn with(mut form: Pieces, text: &str) -> Option<Pieces> {
+    form.last_mut()?.push_str(text);
+    Some(form)
 }
 
 /// Returns the text that a member of braces is, if it is one.

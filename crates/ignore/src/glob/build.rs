@@ -89,52 +89,56 @@ fn common_ends(members: &[&[Part]]) -> (usize, usize) {
 
 /// Replaces runs of nodes by one node, the widest run first, until none is left.
 fn glue_all(mut nodes: Vec<Node>) -> Vec<Node> {
-    while let Some((start, end, glued)) = best_run(&nodes) {
+    while let Some(Run { start, end, chars }) = best_run(&nodes) {
+        let glued = if chars.is_some() {
+            Node::row(nodes[start..end].to_vec())
+        } else {
+            every(&nodes[start..end], nodes[start].separators().unwrap_or_default())
+        };
         nodes.splice(start..end, [glued]);
     }
     nodes
 }
 
+/// Neighbours that are glued to one node.
+struct Run {
+    start: usize,
+    end: usize,
+    /// How many characters they take together, if each takes a fixed number.
+    chars: Option<usize>,
+}
+
 /// Finds the run to glue next: the first, unless a later one covers more nodes or has a larger
 /// fixed length. Only the longest run at each start can win: its parts are of the same kind and
 /// neither longer nor wider.
-fn best_run(nodes: &[Node]) -> Option<(usize, usize, Node)> {
-    let mut best: Option<(usize, usize, Node)> = None;
+fn best_run(nodes: &[Node]) -> Option<Run> {
+    let mut best: Option<Run> = None;
     for start in 0..nodes.len() {
-        let Some((end, glued)) = longest_run(&nodes[start..]).map(|(width, glued)| (start + width, glued))
-        else {
-            continue;
-        };
-        let wins = match &best {
-            None => true,
-            Some((best_start, best_end, best_node)) => {
-                let longer =
-                    matches!((best_node.chars(), glued.chars()), (Some(old), Some(new)) if new > old);
-                longer || end - start > best_end - best_start
-            }
-        };
+        let Some(run) = longest_run(nodes, start) else { continue };
+        let wins = best.as_ref().is_none_or(|best| {
+            let longer = matches!((best.chars, run.chars), (Some(old), Some(new)) if new > old);
+            longer || run.end - run.start > best.end - best.start
+        });
         if wins {
-            best = Some((start, end, glued));
+            best = Some(run);
         }
     }
     best
 }
 
-/// Glues the longest run of two or more nodes at the front, if there is one.
-fn longest_run(nodes: &[Node]) -> Option<(usize, Node)> {
+/// Finds the longest run of two or more nodes that begins at `start`, if there is one.
+fn longest_run(nodes: &[Node], start: usize) -> Option<Run> {
+    let nodes = nodes.get(start..)?;
     let separators = nodes.first()?.separators();
     let loose = match separators {
         Some(_) => nodes.iter().take_while(|node| node.separators() == separators).count(),
         None => 0,
     };
     let fixed = nodes.iter().take_while(|node| node.chars().is_some()).count();
-    if loose.max(fixed) < 2 {
-        None
-    } else if fixed > loose {
-        Some((fixed, Node::row(nodes[..fixed].to_vec())))
-    } else {
-        Some((loose, every(&nodes[..loose], separators.unwrap_or_default())))
-    }
+    let width = loose.max(fixed);
+    // What takes a fixed number of characters is a row, unless it is as long as a run of the other kind.
+    let chars = (fixed > loose).then(|| nodes[..fixed].iter().filter_map(Node::chars).sum());
+    (width >= 2).then_some(Run { start, end: start + width, chars })
 }
 
 /// Glues nodes that differ only in how many characters other than `separators` they take.

@@ -140,9 +140,7 @@ fn the_textbook_differs_only_where_the_record_says_so() {
             if decision.rule.is_none() && decision.ignored || path.is_empty() || path == "." {
                 continue;
             }
-            let strict = strict::first(&lines, path);
-            let strictly =
-                strict.is_some_and(|first| !lines[first].contains('!') || is_ignoring(&lines[first]));
+            let strictly = strict::ignores(&lines, path);
             quirks += usize::from(*quirk);
             if (strictly != *ignored) != *quirk {
                 wrong.push(format!("{}: {path:?}: strictly {strictly}", case.name));
@@ -151,12 +149,4 @@ fn the_textbook_differs_only_where_the_record_says_so() {
     }
     assert_eq!(quirks, 41);
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
-}
-
-/// Tells whether the line has no `!` among its prefixes.
-fn is_ignoring(line: &str) -> bool {
-    Rules::from_lines(&[line.to_owned()]).unwrap().patterns().iter().all(|pattern| {
-        let pattern = pattern.trim_start_matches("(?d)").trim_start_matches("(?i)");
-        !pattern.starts_with('!')
-    })
 }

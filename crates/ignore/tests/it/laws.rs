@@ -82,3 +82,28 @@ proptest! {
         prop_assert_eq!(found, strict::first(&lines, &path));
     }
 }
+
+/// Each of these would take minutes, or all memory, without its bound.
+#[test]
+fn hostile_patterns_are_loaded_and_matched_in_time() {
+    let nested = |unit: &str| unit.repeat(60) + &"}".repeat(60);
+    let patterns = [
+        nested("{a,"),
+        nested("{*,?"),
+        "{a,b}".repeat(5_000),
+        "{,a}b*".repeat(2_000),
+        "[a-z]".repeat(5_000),
+        "[a-\u{10ffff}]".repeat(1_000),
+        "[!a]b".repeat(2_000),
+        "**a".repeat(2_000),
+        "*a".repeat(10_000),
+    ];
+    for pattern in patterns {
+        for line in [pattern.clone(), format!("?{pattern}"), format!("/x/**/{pattern}")] {
+            let rules = Rules::from_lines(&[line]).unwrap();
+            for path in ["a".repeat(200), format!("x/{}", "ab/".repeat(60))] {
+                rules.decide(&path);
+            }
+        }
+    }
+}

@@ -16,7 +16,12 @@ enum Token {
     Braces(Vec<Vec<Self>>),
 }
 
-/// Returns the number of the first of these lines that matches the path. The lines are known to be valid.
+/// Tells whether the first of these lines that matches the path ignores it. The lines are known to be valid.
+pub(crate) fn ignores(lines: &[String], path: &str) -> bool {
+    first(lines, path).is_some_and(|first| prefixes(&lines[first]).0.contains(&"!"))
+}
+
+/// Returns the number of that line.
 pub(crate) fn first(lines: &[String], path: &str) -> Option<usize> {
     lines.iter().position(|line| line_matches(line, path))
 }
@@ -40,18 +45,19 @@ pub(crate) fn may_differ(line: &str) -> bool {
         || braces
 }
 
-/// Takes `!`, `(?d)` and `(?i)` off a line, each once, and tells whether the last was there.
-fn prefixes(line: &str) -> (bool, &str) {
+/// Takes `!`, `(?d)` and `(?i)` off a line, each once, and returns those that are left.
+fn prefixes(line: &str) -> (Vec<&'static str>, &str) {
     let mut rest = line;
     let mut left = vec!["!", "(?d)", "(?i)"];
     while let Some(at) = left.iter().position(|prefix| rest.starts_with(prefix)) {
         rest = &rest[left.remove(at).len()..];
     }
-    (!left.contains(&"(?i)"), rest)
+    (left, rest)
 }
 
 fn line_matches(line: &str, path: &str) -> bool {
-    let (folded, pattern) = prefixes(line);
+    let (absent, pattern) = prefixes(line);
+    let folded = !absent.contains(&"(?i)");
     let fold = |text: &str| -> String {
         let lower = |c: char| c.to_lowercase().next().unwrap_or(c);
         if folded { text.chars().map(lower).collect() } else { text.to_owned() }
