@@ -162,21 +162,32 @@ pub(crate) fn remove_below(parent: BorrowedFd<'_>, name: &str, depth: usize) -> 
     Ok(())
 }
 
+/// The token of a root, in its staging folder.
+pub(crate) const EPOCH: &str = "epoch";
+
+/// Reads the token of a root that nothing can be created in any more.
+pub(crate) fn known_epoch(root: &Root) -> Option<[u8; 16]> {
+    let folder = open_folder(root.fd(), STAGE_DIR).ok()?;
+    read_epoch(folder.as_fd(), EPOCH).ok()
+}
+
+fn read_epoch(folder: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 16]> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut token = [0; 16];
+    File::from(openat(folder, name, flags, Mode::empty())?).read_exact(&mut token)?;
+    Ok(token)
+}
+
 /// Reads the token in the file `name`, or makes it.
 pub(crate) fn epoch(folder: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 16]> {
-    let mut token = [0; 16];
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(folder, name, flags, Mode::empty()) {
-        Ok(fd) => {
-            if File::from(fd).read_exact(&mut token).is_ok() {
-                return Ok(token);
-            }
-            // Cut short by a crash before anybody was told of it.
-            remove(folder, name)?;
-        }
-        Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
+    match read_epoch(folder, name) {
+        Ok(token) => return Ok(token),
+        // Cut short by a crash before anybody was told of it.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => remove(folder, name)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    let mut token = [0; 16];
     let mut filled = 0;
     while filled < token.len() {
         filled += getrandom(&mut token[filled..], GetRandomFlags::empty())?;

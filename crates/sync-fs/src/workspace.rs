@@ -25,7 +25,7 @@ use crate::memory::Memory;
 use crate::mounts;
 use crate::options::ReplicaOptions;
 use crate::rules::Rules;
-use crate::stage::{Stage, TRASH, epoch, open_private, remove};
+use crate::stage::{EPOCH, Stage, TRASH, epoch, known_epoch, open_private, remove};
 use crate::trash::Trash;
 use crate::tree::{Problems, Tree, failure, refusal};
 
@@ -96,8 +96,8 @@ impl Workspace {
                 let identity = root.identity();
                 epoch(keep.as_fd(), &format!("epoch-{:x}-{:x}", identity.device, identity.inode))
             }
-            (None, Some(Store { stage: Some(stage), .. })) => epoch(stage.folder(), "epoch"),
-            (None, _) => Ok(derived_epoch(&root)),
+            (None, Some(Store { stage: Some(stage), .. })) => epoch(stage.folder(), EPOCH),
+            (None, _) => Ok(known_epoch(&root).unwrap_or_else(|| derived_epoch(&root))),
         };
         let info = RootInfo {
             epoch: token.map_err(doing("keep a token for"))?,
