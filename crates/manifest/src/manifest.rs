@@ -1,6 +1,11 @@
 //! The whole manifest: [`parse`] is the one parser and the one validator.
 
-use std::{collections::BTreeMap, mem, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 
@@ -21,6 +26,10 @@ use crate::{
     write::yaml as to_yaml,
     yaml,
 };
+
+/// The most dev services of one file, and the most other files that it may name.
+const MAX_DEVS: usize = 1000;
+const MAX_OTHERS: usize = 100;
 
 /// The text of a manifest and where it came from.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +61,14 @@ pub struct Parsed {
     /// All that is wrong, in the order of the text.
     pub problems: Problems,
     /// Warnings of credential-like variables whose values others could read.
-    pub disclosures: Vec<Problem>,
+    pub disclosures: Problems,
     /// The credential-like variables of the user whose values would go into the cluster.
     pub sensitive: Vec<Sensitive>,
     /// The local paths that lead out of the repository.
     pub outside: Vec<Outside>,
     /// What an agreement to this manifest is bound to, as hexadecimal BLAKE3; empty without a manifest.
     pub trust_hash: String,
-    effective: Node,
+    path: PathBuf,
     /// The texts that the values come from, the last one counts.
     written: Vec<Written>,
 }
@@ -74,17 +83,19 @@ impl Parsed {
 
     /// Returns the effective manifest as a tree: every value as it holds, in the order of the documentation.
     ///
-    /// Values of credential-like variables are in it.
-    pub fn effective(&self) -> &Node {
-        &self.effective
+    /// Values of credential-like variables are in it. Nothing when there is no manifest.
+    pub fn effective(&self) -> Node {
+        let nothing = Node { value: crate::Value::Null, span: Span::default() };
+        self.manifest.as_ref().map_or(nothing, |manifest| print::tree(manifest, &self.path))
     }
 
     /// Returns where each value of [`Self::effective`] comes from, by its path, such as `dev.api.sync.folders[0]`.
     pub fn origins(&self) -> BTreeMap<String, Origin> {
+        let effective = self.effective();
         let mut origins = BTreeMap::new();
         for written in &self.written {
             let mut own = BTreeMap::new();
-            written.trace(&self.effective, &mut own);
+            written.trace(&effective, &mut own);
             for (path, origin) in own {
                 if origin.place.is_some() || !origins.contains_key(&path) {
                     origins.insert(path, origin);
@@ -204,16 +215,13 @@ fn parse_one(source: Source<'_>, context: &Context<'_>, follow: bool) -> Parsed 
         sensitive: findings.sensitive,
         outside: findings.outside,
         trust_hash,
-        effective: Node { value: crate::Value::Null, span: Span::default() },
+        path: source.path.to_owned(),
         written: vec![Written { root, file: Arc::clone(&file), used, from_files, version_one }],
     };
     for other in others {
         parsed.join(other);
     }
     parsed.problems.sort(&file);
-    if let Some(manifest) = &parsed.manifest {
-        parsed.effective = print::tree(manifest, source.path);
-    }
     parsed
 }
 
@@ -247,7 +255,9 @@ impl Parsed {
             }
             manifest.forward.extend(more.forward);
         }
-        self.disclosures.extend(other.disclosures);
+        for problem in &other.disclosures {
+            self.disclosures.push(problem.clone());
+        }
         self.sensitive.extend(other.sensitive);
         self.outside.extend(other.outside);
         self.trust_hash = trust::joined(&self.trust_hash, &other.trust_hash);
@@ -312,7 +322,7 @@ fn whole(reader: &mut Reader<'_>, at: &At<'_>, parse_other: &mut ParseOther<'_>)
             reader.error(at, "`devs` takes a list of other manifests, found a mapping", hint);
         }
         list => {
-            for item in list.map(|at| reader.list(at)).unwrap_or_default() {
+            for item in list.map(|at| reader.few(at, MAX_OTHERS)).unwrap_or_default() {
                 parse_other(reader, &item, true);
             }
         }
@@ -351,11 +361,9 @@ fn reject_shared_ports(reader: &mut Reader<'_>, manifest: &Manifest) {
     fn places(list: &[Forward]) -> impl Iterator<Item = (u16, &crate::Place)> {
         list.iter().map(|forward| (forward.local, &forward.place))
     }
-    if manifest.dev.is_empty() {
-        dev::reject_repeated_ports(reader, "local", places(&manifest.forward));
-    }
+    let shared = dev::reject_repeated_ports(reader, "local", &BTreeMap::new(), places(&manifest.forward));
     for one in manifest.dev.values() {
-        dev::reject_repeated_ports(reader, "local", places(&manifest.forward).chain(places(&one.forward)));
+        dev::reject_repeated_ports(reader, "local", &shared, places(&one.forward));
     }
 }
 
@@ -368,7 +376,7 @@ fn dev_section(
     let Some(at) = fields.get("dev") else { return devs };
     let Some(entries) = at.entries() else {
         if matches!(at.node.value, crate::Value::Sequence(_)) {
-            for item in reader.list(at) {
+            for item in reader.few(at, MAX_OTHERS) {
                 parse_other(reader, &item, false);
             }
         } else {
@@ -377,8 +385,12 @@ fn dev_section(
         }
         return devs;
     };
-    for (key, at) in entries {
-        let named = reader.kubernetes_name(key, &at, DEV.what, devs.keys());
+    if entries.len() > MAX_DEVS {
+        let message = format!("there are {} dev services; at most {MAX_DEVS} are read", entries.len());
+        reader.error(at, message, None);
+    }
+    for (key, at) in entries.into_iter().take(MAX_DEVS) {
+        let named = reader.kubernetes_name(key, &at, DEV.what, |name| devs.contains_key(name));
         let name = named.clone().unwrap_or_else(|| sanitized(key));
         let dev = dev::read(reader, &at, &name);
         if named.is_some() {

@@ -82,13 +82,14 @@ const OTHER_NAMES: [(&str, &str); 4] = [
 impl Written {
     /// Adds the origin of every value of `effective` that stands in this text, by the value's path.
     pub(crate) fn trace(&self, effective: &Node, origins: &mut BTreeMap<String, Origin>) {
-        self.walk(effective, Some(&self.root), &mut String::new(), "", origins);
+        self.walk(effective, Some(&self.root), 0, &mut String::new(), "", origins);
     }
 
     fn walk(
         &self,
         node: &Node,
         raw: Option<&Node>,
+        depth: usize,
         path: &mut String,
         written: &str,
         origins: &mut BTreeMap<String, Origin>,
@@ -98,10 +99,12 @@ impl Written {
             Value::Mapping(entries) if !entries.is_empty() => {
                 for entry in entries {
                     push_key(path, &entry.key);
-                    let (child, key) = self.child(raw, length == 0, &entry.key);
+                    let (child, key) = self.child(raw, depth, &entry.key);
                     let mut written = written.to_owned();
-                    push_key(&mut written, key.unwrap_or(&entry.key));
-                    self.walk(&entry.node, child, path, &written, origins);
+                    if self.version_one.is_none() || depth >= 2 {
+                        push_key(&mut written, key.unwrap_or(&entry.key));
+                    }
+                    self.walk(&entry.node, child, depth + 1, path, &written, origins);
                     path.truncate(length);
                 }
             }
@@ -115,7 +118,7 @@ impl Written {
                         }
                         _ => raw,
                     };
-                    self.walk(item, child, path, &format!("{written}[{at}]"), origins);
+                    self.walk(item, child, depth + 1, path, &format!("{written}[{at}]"), origins);
                     path.truncate(length);
                 }
             }
@@ -139,15 +142,15 @@ impl Written {
     fn child<'n>(
         &'n self,
         raw: Option<&'n Node>,
-        top: bool,
+        depth: usize,
         key: &str,
     ) -> (Option<&'n Node>, Option<&'n str>) {
         let Some(raw) = raw else { return (None, None) };
-        if let Some(name) = &self.version_one
-            && top
-        {
-            // Both `dev` and the name below it are the text itself.
-            return (Some(raw), (key != "dev").then_some(name));
+        // Of a manifest of version 1 both `dev` and the name below it are the text itself.
+        match (&self.version_one, depth) {
+            (Some(_), 0) => return ((key == "dev").then_some(raw), None),
+            (Some(name), 1) => return ((key == name).then_some(raw), None),
+            _ => {}
         }
         match &raw.value {
             Value::Mapping(entries) => {

@@ -135,7 +135,7 @@ impl Printer {
         }
         tree.list("envFiles", dev.env_files.iter().map(|path| expanded(&self.local(path))));
         tree.maybe("resources", resources(&dev.resources));
-        tree.maybe("nodeSelector", pairs(&dev.node_selector));
+        tree.maybe("nodeSelector", plain_pairs(&dev.node_selector));
         tree.maybe("affinity", dev.affinity.as_ref().map(from_json));
         tree.list("tolerations", dev.tolerations.iter().map(toleration));
         tree.maybe("metadata", metadata(&dev.metadata));
@@ -231,6 +231,11 @@ fn pairs(map: &BTreeMap<String, String>) -> Option<Node> {
     (!map.is_empty()).then(|| named(map.iter().map(|(name, value)| (name, expanded(value)))))
 }
 
+/// Returns names and texts that are taken as they are.
+fn plain_pairs(map: &BTreeMap<String, String>) -> Option<Node> {
+    (!map.is_empty()).then(|| named(map.iter().map(|(name, value)| (name, text(value)))))
+}
+
 fn address(address: IpAddr) -> Node {
     if address == LOCALHOST { text("localhost") } else { text(&address.to_string()) }
 }
@@ -254,19 +259,16 @@ fn forward(forward: &Forward) -> Node {
             let mut tree = Tree::default();
             tree.put("localPort", number(local));
             tree.put("remotePort", number(remote));
-            tree.maybe("labels", pairs(labels));
+            tree.maybe("labels", plain_pairs(labels));
             tree.node()
         }
     }
 }
 
 fn resources(resources: &Resources) -> Option<Node> {
-    let amounts = |map: &BTreeMap<String, String>| {
-        (!map.is_empty()).then(|| named(map.iter().map(|(name, amount)| (name, text(amount)))))
-    };
     let mut tree = Tree::default();
-    tree.maybe("requests", amounts(&resources.requests));
-    tree.maybe("limits", amounts(&resources.limits));
+    tree.maybe("requests", plain_pairs(&resources.requests));
+    tree.maybe("limits", plain_pairs(&resources.limits));
     (!tree.entries.is_empty()).then(|| tree.node())
 }
 

@@ -396,6 +396,16 @@ impl<'a> Reader<'a> {
         items
     }
 
+    /// Returns the items of a list that may not be long, because each costs much more than its text.
+    pub(crate) fn few<'n>(&mut self, at: &At<'n>, most: usize) -> Vec<At<'n>> {
+        let mut items = self.list(at);
+        if items.len() > most {
+            self.error(at, format!("there are {} of them; at most {most} are read", items.len()), None);
+            items.truncate(most);
+        }
+        items
+    }
+
     /// Returns the entries of a mapping of names; one with a lone value is not reported here.
     pub(crate) fn named<'n>(&mut self, at: &At<'n>) -> Vec<(&'n str, At<'n>)> {
         if at.is_null() {
@@ -416,13 +426,13 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Returns `key` as Kubernetes takes it, unless an earlier one of `taken` is the same.
-    pub(crate) fn kubernetes_name<'k>(
+    /// Returns `key` as Kubernetes takes it, unless that is `taken`.
+    pub(crate) fn kubernetes_name(
         &mut self,
         key: &str,
         at: &At<'_>,
         what: &str,
-        mut taken: impl Iterator<Item = &'k String>,
+        taken: impl Fn(&str) -> bool,
     ) -> Option<String> {
         let span = at.key_span.unwrap_or(at.node.span);
         let name = sanitized(key);
@@ -434,7 +444,7 @@ impl<'a> Reader<'a> {
             let message = format!("{} is not a Kubernetes name; it is called `{name}`", quoted(key));
             self.report(Severity::Warning, &at.path, span, message, None);
         }
-        if taken.any(|other| *other == name) {
+        if taken(&name) {
             let what = what.strip_prefix("a ").unwrap_or(what);
             let message = format!("another {what} is called `{name}` already");
             self.report(Severity::Error, &at.path, span, message, Some("rename one of them".to_owned()));
@@ -517,10 +527,21 @@ impl<'a> Reader<'a> {
 
     /// Returns a mapping of strings, also when written as a list of `NAME=value`; values are expanded.
     pub(crate) fn string_map(&mut self, at: &At<'_>) -> BTreeMap<String, String> {
+        self.text_map(at, true)
+    }
+
+    /// Returns a mapping of strings, also when written as a list of `NAME=value`; values are taken as they are.
+    pub(crate) fn plain_map(&mut self, at: &At<'_>) -> BTreeMap<String, String> {
+        self.text_map(at, false)
+    }
+
+    fn text_map(&mut self, at: &At<'_>, expand: bool) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
-        if let Some(items) = at.items() {
-            for item in items {
-                let Some(text) = self.expanded(&item) else { continue };
+        let text =
+            |reader: &mut Self, at: &At<'_>| if expand { reader.expanded(at) } else { reader.string(at) };
+        if matches!(at.node.value, Value::Sequence(_)) {
+            for item in self.list(at) {
+                let Some(text) = text(self, &item) else { continue };
                 match text.split_once('=') {
                     Some((name, value)) => {
                         map.insert(name.to_owned(), value.to_owned());
@@ -537,7 +558,7 @@ impl<'a> Reader<'a> {
             return map;
         };
         for (key, value) in entries {
-            let value = if value.is_null() { Some(String::new()) } else { self.expanded(&value) };
+            let value = if value.is_null() { Some(String::new()) } else { text(self, &value) };
             map.extend(value.map(|value| (key.to_owned(), value)));
         }
         map

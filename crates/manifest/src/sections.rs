@@ -19,9 +19,10 @@ pub(crate) use self::{
 use crate::{
     dev::variables,
     language::{COMMAND, DEPENDENCY, EXTERNAL, EXTERNAL_ENDPOINT},
-    problem::{Place, quoted},
+    problem::{Place, Severity, quoted},
     quantity::duration,
     read::{At, Reader},
+    suggest::nearest,
 };
 
 /// An image to build.
@@ -271,46 +272,72 @@ fn command(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Command> {
     Some(Command { name, command })
 }
 
+/// How many names that nobody has get a hint: each costs a look at all names.
+const MAX_HINTS: usize = 20;
+
 /// Reports names that come before themselves, and those that nobody has.
 fn check_order<'d>(
     reader: &mut Reader<'_>,
     what: &str,
     entries: impl Iterator<Item = (&'d String, &'d Vec<String>, &'d Place)>,
 ) {
-    let entries: Vec<_> = entries.collect();
-    let before: BTreeMap<&str, &Vec<String>> =
-        entries.iter().map(|(name, before, _)| (name.as_str(), *before)).collect();
-    for (name, first, place) in &entries {
-        for wanted in *first {
-            if !before.contains_key(wanted.as_str()) {
-                let message = format!("there is no {what} called {}", quoted(wanted));
-                let meant = crate::nearest(wanted, before.keys().copied());
-                let hint = meant.map(|word| format!("did you mean `{word}`?"));
-                reader.report(crate::Severity::Warning, &place.path, place.span, message, hint);
-            }
+    let entries: BTreeMap<&str, (&Vec<String>, &Place)> =
+        entries.map(|(name, before, place)| (name.as_str(), (before, place))).collect();
+    let mut hints = 0;
+    for (before, place) in entries.values() {
+        for wanted in before.iter().filter(|wanted| !entries.contains_key(wanted.as_str())) {
+            hints += 1;
+            let meant = (hints <= MAX_HINTS).then(|| nearest(wanted, entries.keys().copied())).flatten();
+            let hint = meant.map(|word| format!("did you mean `{word}`?"));
+            let message = format!("there is no {what} called {}", quoted(wanted));
+            reader.report(Severity::Warning, &place.path, place.span, message, hint);
         }
-        if comes_before_itself(name, &before) {
-            let message = format!("the {what} {} waits for itself", quoted(name));
+    }
+    let mut done = BTreeSet::new();
+    for name in entries.keys() {
+        for waits in circles(name, &entries, &mut done) {
+            let Some((_, place)) = entries.get(waits) else { continue };
+            let message = format!("the {what} {} waits for itself", quoted(waits));
             let hint = Some("take it out of the circle of `depends_on`".to_owned());
-            reader.report(crate::Severity::Error, &place.path, place.span, message, hint);
+            reader.report(Severity::Error, &place.path, place.span, message, hint);
         }
     }
 }
 
-fn comes_before_itself(name: &str, before: &BTreeMap<&str, &Vec<String>>) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut left = vec![name];
-    while let Some(next) = left.pop() {
-        for wanted in before.get(next).into_iter().copied().flatten() {
-            if wanted == name {
-                return true;
+/// Returns one name of each circle that `start` leads to and that is not `done` yet; each name is looked at once.
+fn circles<'d>(
+    start: &'d str,
+    entries: &BTreeMap<&'d str, (&'d Vec<String>, &'d Place)>,
+    done: &mut BTreeSet<&'d str>,
+) -> BTreeSet<&'d str> {
+    let mut found = BTreeSet::new();
+    let mut open = BTreeSet::new();
+    // Names with the number of those before them that were looked at.
+    let mut path: Vec<(&str, usize)> = Vec::new();
+    if done.insert(start) {
+        open.insert(start);
+        path.push((start, 0));
+    }
+    while let Some((name, at)) = path.last_mut() {
+        let next = entries.get(*name).and_then(|(before, _)| before.get(*at));
+        *at += 1;
+        match next.map(String::as_str) {
+            None => {
+                open.remove(*name);
+                path.pop();
             }
-            if seen.insert(wanted.as_str()) {
-                left.push(wanted);
+            Some(next) if open.contains(next) => {
+                found.insert(next);
+            }
+            Some(next) => {
+                if done.insert(next) {
+                    open.insert(next);
+                    path.push((next, 0));
+                }
             }
         }
     }
-    false
+    found
 }
 
 /// Returns the other repositories, by name; in a list each is called what its address ends with.
@@ -394,7 +421,10 @@ pub(crate) fn external(reader: &mut Reader<'_>, at: Option<&At<'_>>) -> IndexMap
         for item in fields.get("endpoints").map(|at| reader.list(at)).unwrap_or_default() {
             let Some(endpoint) = external_endpoint(reader, &item) else { continue };
             if endpoints.iter().any(|other| other.name == endpoint.name) {
-                let message = format!("another endpoint is called {} already", quoted(&endpoint.name));
+                let message = match endpoint.name.as_str() {
+                    "" => "another endpoint has no name either".to_owned(),
+                    name => format!("another endpoint is called {} already", quoted(name)),
+                };
                 reader.error(&item, message, "give each a `name` of its own".to_owned());
             }
             endpoints.push(endpoint);

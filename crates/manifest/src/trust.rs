@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     dev::Dev,
     node::{Node, hash_text},
-    problem::{Problem, Span},
+    problem::{Problems, Span},
 };
 
 /// A credential-like variable of the user's environment whose value would go into the cluster.
@@ -38,7 +38,7 @@ pub(crate) struct Findings {
     pub(crate) sensitive: Vec<Sensitive>,
     pub(crate) outside: Vec<Outside>,
     /// Warnings of credential-like variables whose values others could read.
-    pub(crate) disclosures: Vec<Problem>,
+    pub(crate) disclosures: Problems,
     /// Credential-like variables that env files mention, whether or not they are set.
     pub(crate) mentioned: Vec<(String, String)>,
     /// Where symbolic links in the repository lead out of it.

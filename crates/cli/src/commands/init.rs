@@ -83,6 +83,9 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Init) -> Outcome {
     for line in proposal.findings() {
         ui.say(&line);
     }
+    if !args.no_cluster && workloads.is_none() {
+        ui.say("no cluster was asked, or none answered: services are called like their folders");
+    }
     let files = files(global, &folder, &proposal)?;
     check(&files[0], &proposal)?;
     let (clash, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.exists && !args.force);
@@ -143,8 +146,15 @@ fn agreed(ui: &mut Ui, new: &[NewFile]) -> Result<bool, Failure> {
     }
 }
 
+/// Returns where the manifest goes: where one is already, else where it is looked for first.
 fn manifest_path(global: &Global, folder: &Path) -> PathBuf {
-    global.file.as_ref().map_or_else(|| folder.join("okteto.yml"), |file| folder.join(file))
+    let there = || {
+        towline_manifest::candidates().into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    };
+    match &global.file {
+        Some(file) => folder.join(file),
+        None => there().unwrap_or_else(|| folder.join("okteto.yml")),
+    }
 }
 
 /// Returns the manifest first, then an ignore file for each folder that is synced.

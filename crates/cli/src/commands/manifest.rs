@@ -59,7 +59,7 @@ fn show(ui: &mut Ui, global: &Global, args: &ManifestShow) -> Outcome {
         return Ok(exit_code::REFUSED);
     }
     let origins = project.parsed.origins();
-    let shown = without_credentials(project.parsed.effective(), "", "", &origins);
+    let shown = without_credentials(&project.parsed.effective(), "", "", &origins);
     if ui.is_json() {
         let mut object = json!({
             "version": 1, "kind": "manifest", "file": project.path.display().to_string(), "manifest": shown.to_json(),

@@ -356,3 +356,29 @@ fn a_flag_that_makes_no_sense_is_found_out_before() {
     hint: the working directory is named by a path such as /app
     "#);
 }
+
+#[test]
+fn a_manifest_of_any_name_is_one_that_is_there() {
+    let env = environment();
+    env.write(".okteto/okteto.yaml", "dev: {}\n");
+    let report = env.run(&["init", "--yes", "--no-cluster", "--output", "plain"]);
+    assert!(report.contains(".okteto/okteto.yaml is there already; nothing was written"), "{report}");
+}
+
+#[test]
+fn what_is_written_is_data_too() {
+    let env = environment();
+    env.write("go.mod", "module x\n\ngo 1.25\n").write("main.go", "");
+    assert_snapshot!(env.run(&["init", "--yes", "--no-cluster", "--output", "json"]), @r##"
+    exit 0
+    --- stdout
+    {"files":[{"path":"[TEMP]/project/okteto.yml","text":"# What `towline up` does, for each service. All fields: towline manifest schema\ndev:\n  project:\n    image: golang:1.25\n    workdir: /app\n    command: go run .\n    sync:\n      - .:/app\n"},{"path":"[TEMP]/project/.stignore","text":"// What is not synced: one pattern a line, as Syncthing has them. The first that matches decides.\n\n// version control and editors\n.git\n.DS_Store\n*.swp\n*~\n.idea\n.vscode\n\n// Go\n/bin\n*.test\n*.prof\n*.out\n"}],"findings":[".: Go"],"kept":[],"kind":"init","version":1,"written":true}
+    --- stderr
+    .: Go
+    [TEMP]/project/okteto.yml would be written
+    [TEMP]/project/.stignore would be written
+    [TEMP]/project/okteto.yml is written
+    [TEMP]/project/.stignore is written
+    "##);
+    assert!(env.run(&["validate"]).contains("project/okteto.yml is valid"));
+}

@@ -45,7 +45,7 @@ fn from_mapping(reader: &mut Reader<'_>, at: &At<'_>, object: &'static Object) -
         Some((at, name)) => Some(service_name(reader, at, &name)?),
         None => None,
     };
-    let labels = fields.get("labels").map(|at| reader.string_map(at)).filter(|labels| !labels.is_empty());
+    let labels = fields.get("labels").map(|at| reader.plain_map(at)).filter(|labels| !labels.is_empty());
     let target = match (name, labels) {
         (Some(name), _) => ForwardTarget::Service(name),
         (None, Some(labels)) => ForwardTarget::Labels(labels),
@@ -84,18 +84,22 @@ fn port(reader: &mut Reader<'_>, at: &At<'_>, text: &str, hint: &str) -> Option<
     port
 }
 
-/// Reports each port of `list` that an earlier one has taken.
+/// Reports each port of `list` that an earlier one has taken, or one of `shared`; returns all of `list`.
 pub(crate) fn reject_repeated_ports<'f>(
     reader: &mut Reader<'_>,
     side: &str,
+    shared: &BTreeMap<u16, &Place>,
     list: impl IntoIterator<Item = (u16, &'f Place)>,
-) {
+) -> BTreeMap<u16, &'f Place> {
     let mut taken: BTreeMap<u16, &Place> = BTreeMap::new();
     for (port, place) in list {
-        if let Some(first) = taken.insert(port, place) {
+        let first = taken.get(&port).or_else(|| shared.get(&port));
+        if let Some(first) = first {
             let message = format!("the {side} port {port} is forwarded twice: {} has it already", first.path);
             let hint = Some("choose another port".to_owned());
             reader.report(Severity::Error, &place.path, place.span, message, hint);
         }
+        taken.entry(port).or_insert(place);
     }
+    taken
 }

@@ -14,6 +14,9 @@ use crate::{
     read::{At, Fields, Reader},
 };
 
+/// The most `services` of one dev service.
+const MAX_SERVICES: usize = 100;
+
 /// What an entry is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rank {
@@ -212,7 +215,7 @@ fn pod(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
         dev.metadata = container::metadata(reader, at);
     }
     dev.affinity = fields.get("affinity").and_then(|at| container::affinity(reader, at));
-    dev.node_selector = fields.get("nodeSelector").map(|at| reader.string_map(at)).unwrap_or_default();
+    dev.node_selector = fields.get("nodeSelector").map(|at| reader.plain_map(at)).unwrap_or_default();
     dev.priority_class_name = fields.get("priorityClassName").and_then(|at| reader.string(at));
     dev.service_account = fields.get("serviceAccount").and_then(|at| reader.string(at));
     dev.init_container = fields.get("initContainer").map(|at| container::init_container(reader, at));
@@ -227,7 +230,7 @@ fn session(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
         dev.reverse.extend(forward::reverse(reader, &at));
     }
     let ports = dev.reverse.iter().map(|reverse| (reverse.remote, &reverse.place));
-    reject_repeated_ports(reader, "remote", ports);
+    reject_repeated_ports(reader, "remote", &BTreeMap::new(), ports);
     if let Some(at) = fields.get("timeout") {
         dev.timeout = container::timeout(reader, at);
     }
@@ -264,7 +267,7 @@ fn storage(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
         dev.secrets.extend(sync::secret(reader, &at));
     }
     // Entries of `services` have none of their own.
-    for at in fields.get("services").map(|at| reader.list(at)).unwrap_or_default() {
+    for at in fields.get("services").map(|at| reader.few(at, MAX_SERVICES)).unwrap_or_default() {
         let place = at.place();
         dev.services.push(read_ranked(reader, &at, "", place, Rank::Service));
     }

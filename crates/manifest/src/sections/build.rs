@@ -15,7 +15,9 @@ use crate::{
 pub(crate) fn build(reader: &mut Reader<'_>, at: Option<&At<'_>>) -> IndexMap<String, Build> {
     let mut all = IndexMap::new();
     for (key, at) in at.map(|at| reader.named(at)).unwrap_or_default() {
-        let Some(name) = reader.kubernetes_name(key, &at, "a build", all.keys()) else { continue };
+        let Some(name) = reader.kubernetes_name(key, &at, "a build", |name| all.contains_key(name)) else {
+            continue;
+        };
         let Some(at) = reader.given(&at, "a folder, or fields") else { continue };
         if let Some(one) = one(reader, at) {
             all.insert(name, one);

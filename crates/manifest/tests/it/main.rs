@@ -12,4 +12,5 @@ mod language;
 mod laws;
 mod meaning;
 mod messages;
+mod sections;
 mod trust;
