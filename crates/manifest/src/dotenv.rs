@@ -81,6 +81,8 @@ pub fn parse(text: &str, lookup: &Lookup<'_>) -> (Vec<Variable>, Vec<Fault>) {
 #[derive(Debug, Default)]
 pub(crate) struct DotEnv {
     values: BTreeMap<String, (String, FilePlace)>,
+    /// Whether it is there.
+    pub(crate) found: bool,
     /// What is wrong with it: no more than warnings, because other programs read it their own way.
     pub(crate) problems: Vec<Problem>,
 }
@@ -93,6 +95,7 @@ impl DotEnv {
         if disk.kind(&path) != Kind::File {
             return dotenv;
         }
+        dotenv.found = true;
         let name = path.to_string_lossy();
         let mut warn = |file: &Arc<SourceText>, span: Span, message: String| {
             let (severity, file) = (Severity::Warning, Arc::clone(file));

@@ -189,6 +189,10 @@ fn parse_one(source: Source<'_>, context: &Context<'_>, follow: bool) -> Parsed 
     let mut manifest = None;
     if let Some(root) = &root {
         let at = At::root(root);
+        if dotenv.found {
+            // It may be a link that leads out of the repository.
+            reader.local(&At { path: ".env".to_owned(), ..at.clone() }, ".env");
+        }
         if is_version_one(&at) {
             manifest = one_service(&mut reader, &at);
             version_one = manifest.as_ref().and_then(|manifest| manifest.dev.keys().next().cloned());

@@ -242,11 +242,10 @@ fn session(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     {
         dev.mode = Mode::Hybrid;
     }
-    let mut port = |name| {
-        let number = fields.get(name).and_then(|at| reader.integer(at, 0, 65535));
-        number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
-    };
-    (dev.remote, dev.ssh_server_port) = (port("remote"), port("sshServerPort"));
+    // 0 leaves the choice to the tool; no server listens on it.
+    let remote = fields.get("remote").and_then(|at| reader.integer(at, 0, 65_535));
+    dev.remote = remote.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    dev.ssh_server_port = fields.get("sshServerPort").and_then(|at| reader.port(at));
     dev.autocreate = fields.get("autocreate").and_then(|at| reader.boolean(at)).unwrap_or(false);
     let replicas = fields.get("replicas").and_then(|at| reader.integer(at, 0, i64::from(i32::MAX)));
     dev.replicas = replicas.and_then(|replicas| u32::try_from(replicas).ok());

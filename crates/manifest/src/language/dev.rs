@@ -147,7 +147,7 @@ static DEV_FIELDS: [Field; 38] = [
     Field::new("initContainer", Shape::Object(&INIT_CONTAINER), "Okteto's init container.")
         .not_yet("no init container is needed"),
     Field::new("remote", Shape::Number(0, PORT, 22_000), "The local port of an SSH server.").not_yet(NO_SSH),
-    Field::new("sshServerPort", Shape::Number(0, PORT, 2222), "The SSH server's port in the pod.")
+    Field::new("sshServerPort", Shape::Number(1, PORT, 2222), "The SSH server's port in the pod.")
         .not_yet(NO_SSH),
     Field::new("autocreate", Shape::Flag(true), "Makes a workload when there is none.")
         .not_yet("the workload must exist"),

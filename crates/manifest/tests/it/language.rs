@@ -170,7 +170,7 @@ fn as_yaml(value: &Value) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn what_the_schema_accepts_the_parser_accepts_and_prints(choices in prop::collection::vec(any::<u8>(), 0..400)) {

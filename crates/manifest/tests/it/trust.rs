@@ -67,6 +67,18 @@ fn paths_that_lead_out_are_listed_in_any_spelling() {
 }
 
 #[test]
+fn an_env_file_that_leads_out_is_asked_about() {
+    let text = "dev: {api: {image: 'a:$TAG'}}\n";
+    let inside = read_as_user(text, &repository().with("/repo/.env", "TAG=1\n"));
+    assert_eq!((inside.outside.len(), inside.needs_consent()), (0, false));
+    let disk = repository().with("/home/me/notes", "TAG=1\n").with_link("/repo/.env", "/home/me/notes");
+    let outside = read_as_user(text, &disk);
+    assert_eq!(outside.outside[0].local.to_str(), Some("/home/me/notes"));
+    assert_eq!(outside.outside[0].path, ".env");
+    assert_ne!(outside.trust_hash, inside.trust_hash);
+}
+
+#[test]
 fn privileges_are_sentences() {
     let of = |fields: &str| {
         let parsed = read(&format!("dev:\n  api: {fields}\n"));

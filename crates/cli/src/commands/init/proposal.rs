@@ -237,3 +237,71 @@ fn quoted(text: &str) -> String {
     let value = Value::Scalar(Scalar { text: text.to_owned(), plain: false });
     towline_manifest::yaml(&Node { value, span: Span::default() }, &|_| None).trim_end().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        init: Init,
+    }
+
+    fn workloads(names: &[&str]) -> Vec<Workload> {
+        names.iter().map(|name| Workload { name: (*name).to_owned(), ports: vec![8080] }).collect()
+    }
+
+    fn project(folder: &str) -> Project {
+        let folder = PathBuf::from(folder);
+        Project { root: folder.clone(), folder, ecosystems: vec![Ecosystem::Go], ..nothing("shop") }
+    }
+
+    #[test]
+    fn services_are_called_like_the_deployments_of_the_cluster() {
+        let names = |projects: &[Project], there: Option<&[Workload]>, words: &[&str]| {
+            let line = Line::parse_from([&["init"], words].concat());
+            let proposal = Proposal::new(Path::new("/x/shop"), projects, there, &line.init);
+            (proposal.devs.iter().map(|dev| dev.name.clone()).collect::<Vec<_>>(), proposal.others)
+        };
+        for (projects, there, words, devs, others) in [
+            (vec![project("")], None, vec![], vec!["shop"], vec![]),
+            (vec![project("")], Some(vec!["backend"]), vec![], vec!["backend"], vec![]),
+            (vec![project("")], Some(vec!["db", "shop"]), vec![], vec!["shop"], vec!["db"]),
+            (
+                vec![project("My_Api"), project("web")],
+                Some(vec!["my-api", "x"]),
+                vec![],
+                vec!["my-api", "web"],
+                vec!["x"],
+            ),
+            (vec![project("a/api"), project("b/api")], None, vec![], vec!["api", "api-2"], vec![]),
+            (
+                vec![project("api"), project("web")],
+                Some(vec!["web"]),
+                vec!["--name", "web"],
+                vec!["web"],
+                vec![],
+            ),
+            (vec![], Some(vec![]), vec!["--name", "x"], vec!["x"], vec![]),
+        ] {
+            let there = there.map(|names| workloads(&names));
+            let found = names(&projects, there.as_deref(), &words);
+            let expected: Vec<String> = devs.into_iter().map(str::to_owned).collect();
+            assert_eq!(found, (expected, others.into_iter().map(str::to_owned).collect()));
+        }
+    }
+
+    #[test]
+    fn ports_come_from_the_workload_when_the_project_tells_none() {
+        let line = Line::parse_from(["init"]);
+        let there = workloads(&["shop"]);
+        let proposal = Proposal::new(Path::new("/x/shop"), &[project("")], Some(&there), &line.init);
+        assert_eq!(proposal.devs[0].forwards, ["8080:8080"]);
+        let own = Project { ports: vec![80], ..project("") };
+        let proposal = Proposal::new(Path::new("/x/shop"), &[own], Some(&there), &line.init);
+        assert_eq!(proposal.devs[0].forwards, ["8080:80"]);
+    }
+}
