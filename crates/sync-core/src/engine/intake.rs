@@ -7,6 +7,9 @@ use crate::message::{Failure, Outcome, Reply, RootInfo};
 use crate::path::{MAX_PATH_BYTES, RelPath};
 use crate::snapshot::{Change, Entry, Opaque};
 
+/// The longest file that is believed in, in bytes: the lengths of as many as a side may have add up in 64 bits.
+const MAX_FILE_BYTES: u64 = 1 << 42;
+
 impl Engine {
     /// Takes what a side says. After an error nothing of it was believed, and the side must be disconnected; what a
     /// side says that is not connected is ignored.
@@ -162,9 +165,11 @@ fn check_paths<'a>(side: Side, mut paths: impl Iterator<Item = &'a RelPath>) -> 
     }
 }
 
-/// Takes a link that leaves the root for what it is, whatever it was said to be.
+/// Takes a link that leaves the root for what it is, whatever it was said to be, and a file for unreadable that is
+/// longer than any.
 fn believable(path: &RelPath, entry: Entry) -> Entry {
     match entry {
+        Entry::File(file) if file.size > MAX_FILE_BYTES => Entry::Opaque(Opaque::Unreadable),
         Entry::Symlink { target } if !stays_inside(path, &target) => Entry::Opaque(Opaque::OutsideLink),
         other => other,
     }
