@@ -87,7 +87,9 @@ impl Guard {
         self.stirred = true;
         let losses = &mut self.sides[side as usize];
         losses.changed = true;
-        if agreed {
+        // What comes again is no loss any more, and not the side's own either.
+        let is_back = came && losses.spent.remove(path).is_some();
+        if agreed || is_back {
             return;
         }
         if came {

@@ -474,6 +474,23 @@ fn files_that_go_one_after_the_other_are_gone_at_once() {
 }
 
 #[test]
+fn files_that_are_made_anew_are_not_gone() {
+    let names = many("");
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
+    let mut pair = Pair::new(&files, &[]);
+    for names in names.chunks(40) {
+        assert!(!in_pieces(&mut pair, Side::Local, names, true));
+        for name in names {
+            pair.put(Side::Local, name, node("another"));
+        }
+        pair.run();
+    }
+    assert_eq!(pair.disks[1].nodes, pair.disks[0].nodes);
+    assert_eq!(pair.disks[1].nodes.len(), 300);
+    assert!(in_pieces(&mut pair, Side::Local, &names, true), "they are no new ones");
+}
+
+#[test]
 fn files_that_go_now_and_then_are_not() {
     let names = many("");
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
