@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: wall times inform, instruction counts are held against the repository's own.
 
 mod instructions;
+mod scenarios;
 
 use anyhow::{Result, bail};
 
@@ -19,10 +20,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             instructions::print()
         }
         ["wall-time", rest @ ..] => wall_time(rest),
+        ["scenarios"] => scenarios::print(),
         ["instructions"] => instructions::print(),
         ["instructions", "--check"] => check(),
         ["instructions", "--accept"] => instructions::accept(),
-        _ => bail!("cargo xtask bench [wall-time [ARG…] | instructions [--check | --accept]]"),
+        _ => bail!("cargo xtask bench [wall-time [ARG…] | scenarios | instructions [--check | --accept]]"),
     }
 }
 

@@ -24,7 +24,7 @@ cargo xtask VERB
   agent                      builds the static agent and checks that it needs nothing and is small enough
   reference                  writes docs/cli-reference.md from the help texts
   e2e [--adapter NAME] [ARG…]  the scenarios, on `embedded` (default), `kube` (needs KUBECONFIG) or `all`
-  bench [WHAT]               `wall-time`, `instructions` (--check, --accept), or both
+  bench [WHAT]               `scenarios`, `wall-time`, `instructions` (--check, --accept), or the last two
 ";
 
 fn main() -> ExitCode {

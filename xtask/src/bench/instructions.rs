@@ -160,7 +160,7 @@ fn with_table(page: &str, accepted: &Counts) -> Result<String> {
 }
 
 /// Writes a number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or_default()).collect();
