@@ -184,8 +184,8 @@ impl Bench {
 fn bytes(tool: Tool, said: &str) -> Option<u64> {
     match tool {
         Tool::Towline => {
-            let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let stats = lines.filter(|line| line["kind"] == "stats").next_back()?;
+            let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let stats = lines.rfind(|line| line["kind"] == "stats")?;
             let wire = &stats["wire"];
             Some(wire["sentBytes"].as_u64()? + wire["receivedBytes"].as_u64()?)
         }

@@ -8,7 +8,19 @@ use crate::environment;
 fn help_is_data_and_a_success() {
     let report = environment().run(&["--help"]);
     assert!(report.starts_with("exit 0\n--- stdout\n"), "{report}");
-    for verb in ["up", "down", "status", "exec", "logs", "validate", "init", "manifest", "completion"] {
+    for verb in [
+        "up",
+        "down",
+        "status",
+        "exec",
+        "logs",
+        "sync",
+        "ignore",
+        "validate",
+        "init",
+        "manifest",
+        "completion",
+    ] {
         assert!(report.contains(&format!("\n  {verb} ")), "{verb} is missing: {report}");
     }
     assert!(!report.contains("--detached"), "what is hidden stays hidden: {report}");
@@ -17,7 +29,19 @@ fn help_is_data_and_a_success() {
 
 #[test]
 fn each_verb_has_its_help() {
-    for verb in ["up", "down", "status", "exec", "logs", "validate", "init", "manifest", "completion"] {
+    for verb in [
+        "up",
+        "down",
+        "status",
+        "exec",
+        "logs",
+        "sync",
+        "ignore",
+        "validate",
+        "init",
+        "manifest",
+        "completion",
+    ] {
         let report = environment().run(&[verb, "--help"]);
         assert!(report.starts_with("exit 0\n--- stdout\n"), "{verb}: {report}");
         assert!(report.contains(&format!("Usage: towline {verb}")), "{verb}: {report}");
