@@ -343,7 +343,7 @@ fn from_json(value: &serde_json::Value) -> Node {
             let mut text = amount.to_string();
             // Without a point and a sign, YAML 1.1 takes an exponent for text.
             if let Some(at) = text.find('e') {
-                if !text[at + 1..].starts_with('-') {
+                if !text[at + 1..].starts_with(['-', '+']) {
                     text.insert(at + 1, '+');
                 }
                 if !text[..at].contains('.') {

@@ -1,8 +1,10 @@
 //! What holds for any text at all.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
-use crate::disk::{lines, read};
+use crate::disk::{lines, read, read_at, repository};
 
 /// Texts that are nearly manifests: words of the language in any order, and any character.
 fn text() -> impl Strategy<Value = String> {
@@ -89,4 +91,65 @@ fn bombs_are_refused() {
 /// Returns many copies of `part`, each `n` and `k` in it numbered.
 fn many(part: &str) -> String {
     (0..20_000).map(|n| part.replace('k', &format!("k{n}"))).collect()
+}
+
+#[test]
+fn what_is_special_survives_being_printed() {
+    let disk = repository()
+        .with("/repo/~odd/x", "")
+        .with("/repo/a$b/x", "")
+        .with("/repo/..c/x", "")
+        .with("/repo/d:e/x", "");
+    for (path, fields) in [
+        (
+            "/repo/okteto.yml",
+            "{image: 'a$$b', environment: {A: 'x$$1', B: 'two\nlines', C: '${NOPE:-$$}', D: '<<', E: 'no'}}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{sync: ['./~odd:/a', 'a$$b:/b', '..c:/c', 'd:e:/d', '/lib:/e', '../lib/../repo/sub:/f']}",
+        ),
+        (
+            "/repo/.okteto/okteto.yml",
+            "{sync: ['.:/a', '../sub:/b', '/lib:/c'], envFiles: .envfile, secrets: ['secret.txt:/x:600']}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{command: echo $HOME, args: ['$1', '', ' '], workdir: /a$b, nodeSelector: {a: $b}}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{timeout: {default: 1.5ms, resources: 100us}, interface: '::1', tolerations: [{}]}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{affinity: {nodeAffinity: {a: [1e300, -0.5, .5, 1e-7, 0x10, '0x10', yes, 'yes', ~, {}, []]}}}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{forward: [{localPort: 1, remotePort: 2, labels: {a: $b}}], externalVolumes: ['a:$$b:/c'], volumes: ['/x$$y']}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{lifecycle: {preStop: {enabled: false, command: []}}, probes: {startup: true}, autocreate: true}",
+        ),
+        (
+            "/repo/okteto.yml",
+            "{sync: [], services: [{selector: {a: 'b$$c'}}, {name: w, labels: {x: y}, volumes: [/v], mode: hybrid}]}",
+        ),
+    ] {
+        let text = format!("name: 'a$$b'\ndev:\n  api: {fields}\n").replace("two\nlines", "two\n\n    lines");
+        let parsed = read_at(path, &text, &disk, &[("HOME", "/home/me")]);
+        assert!(!parsed.problems.has_errors(), "{text}\n{}", lines(&parsed));
+        let manifest = parsed.manifest.unwrap();
+        let printed = manifest.to_yaml(Path::new(path));
+        let again = read_at(path, &printed, &disk, &[("HOME", "/home/me")]);
+        assert_eq!(
+            lines(&again).lines().filter(|line| line.contains("error")).count(),
+            0,
+            "{printed}\n{}",
+            lines(&again)
+        );
+        assert_eq!(again.manifest, Some(manifest), "{printed}");
+    }
 }
