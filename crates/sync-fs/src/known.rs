@@ -185,6 +185,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_stamp_is_no_time_that_a_write_could_give() {
+        let check = |stamp: Timestamp, modified: Timestamp, taken: Timestamp, expected: bool| {
+            let stat = Stat { modified, ..Stat::UNKNOWN };
+            assert_eq!(is_distinct(&stat, stamp, taken), expected, "{stamp:?} {modified:?} {taken:?}");
+        };
+        check((100, 7_654_321), (100, 7_654_321), (100, 57_654_321), true);
+        // Right now, or later.
+        check((100, 7_654_321), (100, 7_654_321), (100, 17_654_321), false);
+        check((101, 7_654_321), (101, 7_654_321), (100, 17_654_321), false);
+        // The disk keeps microseconds, or seconds.
+        check((100, 7_654_321), (100, 7_654_000), (100, 57_654_321), false);
+        check((100, 7_654_000), (100, 7_654_000), (100, 57_654_321), false);
+        check((i64::MIN, 1), (i64::MIN, 1), (i64::MAX, 0), true);
+        let stamp = stamp();
+        check(stamp, stamp, now(), !stamp.1.is_multiple_of(1000));
+    }
+
+    #[test]
     fn subtrees_hold_no_siblings() {
         let paths = ["a", "a-b", "a/x", "a/x/y", "ab", "b"];
         let map: BTreeMap<RelPath, u8> = paths.iter().map(|path| (RelPath::new(*path).unwrap(), 0)).collect();

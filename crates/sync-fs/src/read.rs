@@ -296,3 +296,26 @@ pub(crate) fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use towline_sync_core::block::sign;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_seen_whole_is_not_remembered() {
+        let memory = Memory::volatile();
+        let old = vec![1; 100_000];
+        let (from, to) = (Hash::of(&old), Hash::of(b"new"));
+        memory.keep(from, &sign(&old[..], 100_000).unwrap());
+        for (seen, known) in [(70_000, false), (100_000, true)] {
+            let also = Also { memory: &memory, old: Some(from), keep: false };
+            let mut pass = Pass::new(Some(also), 100_000);
+            pass.push(&old[..seen]);
+            pass.end(to, 100_000);
+            assert_eq!(memory.delta(from, to).is_some(), known);
+            assert_eq!(memory.signature(to).is_some(), known);
+        }
+    }
+}

@@ -766,6 +766,7 @@ fn whoever_never_has_enough_signatures_is_refused() {
         let replies = match request {
             Request::Read { id, basis, .. } => {
                 reads += 1;
+                assert!(reads <= 2, "asked for ever");
                 assert_eq!(matches!(basis, Basis::Given(_)), reads > 1);
                 vec![Reply::NeedSignature { id }]
             }
@@ -779,6 +780,21 @@ fn whoever_never_has_enough_signatures_is_refused() {
     };
     assert_eq!(reads, 2);
     assert!(matches!(error, EngineError::UnknownRequest { side: Side::Remote, .. }), "{error}");
+}
+
+#[test]
+fn whoever_answers_before_he_is_asked_is_refused() {
+    let mut pair = Pair::new(&[], &[]);
+    pair.put(Side::Local, "f", big(1));
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    let Some((Side::Local, Request::Read { id, .. })) = pair.engine.poll_request() else {
+        panic!("nothing is read");
+    };
+    for outcome in [Outcome::Done, Outcome::NeedContent] {
+        let error =
+            pair.engine.handle_reply(Side::Remote, Reply::Applied { id: id & !1, outcome }).unwrap_err();
+        assert!(matches!(error, EngineError::UnknownRequest { .. }), "{error}");
+    }
 }
 
 #[test]
