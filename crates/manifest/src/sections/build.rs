@@ -42,7 +42,10 @@ fn one(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Build> {
         place: at.place(),
     };
     if !at.is_mapping() {
-        build.context = reader.expanded(at)?;
+        let context = reader.expanded(at)?;
+        if !context.is_empty() {
+            build.context = context;
+        }
         return Some(build);
     }
     let fields = reader.fields(at, &BUILD)?;

@@ -138,7 +138,8 @@ fn what_is_special_survives_being_printed() {
             "{sync: [], services: [{selector: {a: 'b$$c'}}, {name: w, labels: {x: y}, volumes: [/v], mode: hybrid}]}",
         ),
     ] {
-        let text = format!("name: 'a$$b'\ndev:\n  api: {fields}\n").replace("two\nlines", "two\n\n    lines");
+        let text = format!("name: 'a$$b'\nbuild: {{a: ''}}\ndev:\n  api: {fields}\n")
+            .replace("two\nlines", "two\n\n    lines");
         let parsed = read_at(path, &text, &disk, &[("HOME", "/home/me")]);
         assert!(!parsed.problems.has_errors(), "{text}\n{}", lines(&parsed));
         let manifest = parsed.manifest.unwrap();
