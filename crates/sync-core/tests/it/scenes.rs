@@ -463,8 +463,9 @@ fn files_that_go_one_after_the_other_are_gone_at_once() {
         // Time does not heal it.
         for _ in 0..20 {
             pair.engine.tick();
-            pair.run();
         }
+        pair.put(side, "unrelated", node("0"));
+        pair.run();
         assert_eq!(pair.engine.status().phase, Phase::Halted);
         assert_eq!(pair.disks[side.other() as usize].nodes.len(), left);
         pair.engine.approve_deletions();
