@@ -205,12 +205,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
         fn an_answer_gives_the_picture_whatever_was_believed(
-            edits in prop::collection::vec((0..1500usize, prop::option::of(entry())), 0..40),
-            count in 0..1000usize,
+            edits in prop::collection::vec((0..600usize, prop::option::of(entry())), 0..40),
+            count in 0..400usize,
         ) {
             let believed = tree(count);
             let mut real = believed.clone();
