@@ -5,7 +5,7 @@ use crate::engine::queue::Operation;
 use crate::engine::replica::take_from;
 use crate::engine::{Engine, EngineError, Side, SyncEvent};
 use crate::message::{Basis, Block, Content, Failure, Outcome, Request, RequestId, Signature, conflict_name};
-use crate::path::RelPath;
+use crate::path::{RelPath, below};
 use crate::snapshot::{Entry, Transition};
 
 impl Engine {
@@ -130,6 +130,9 @@ impl Engine {
                 self.kept.insert((flight.path.clone(), file.hash));
                 self.events.push_back(SyncEvent::Conflict { path: flight.path.clone(), kept_as });
             }
+            (Operation::Apply(step), Outcome::Stale { .. } | Outcome::Kept) if self.has_grown(side, step) => {
+                self.surprised(&flight.path);
+            }
             (Operation::Apply(step), Outcome::Stale { actual }) => {
                 if actual == step.from {
                     self.block(&flight.path, "could not be changed, though it is as expected");
@@ -154,6 +157,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a folder that was to go has got something that its side has told of since.
+    fn has_grown(&self, side: Side, step: &Transition) -> bool {
+        let mut inside = below(self.replicas[side as usize].tree(), &step.path);
+        step.from == Some(Entry::Directory) && inside.any(|(_, entry)| !matches!(entry, Entry::Opaque(_)))
     }
 
     fn done(&mut self, flight: &Flight, step: &Transition) {

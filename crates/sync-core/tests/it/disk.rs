@@ -126,6 +126,11 @@ impl Disk {
         Some(sign(&signed[..], signed.len() as u64).unwrap())
     }
 
+    /// Forgets what the watcher has seen.
+    pub(crate) fn lose_events(&mut self) {
+        self.seen.clear();
+    }
+
     /// Tells whether content for a path is coming.
     pub(crate) fn expects(&self, path: &RelPath) -> bool {
         self.incoming.values().any(|incoming| incoming.path == *path)
@@ -435,7 +440,9 @@ impl Disk {
             return Outcome::Failed(Failure { errno: 2, message: "no such folder".into() });
         }
         if node != Some(Node::Directory) && below(&self.nodes, path).next().is_some() {
-            return Outcome::Kept;
+            // What is synced and was not known of is another matter than what is not.
+            let is_news = below(&self.nodes, path).any(|(path, _)| !is_ignored(path));
+            return if is_news { self.stale(path) } else { Outcome::Kept };
         }
         self.remember(node.as_ref());
         let old = match node {

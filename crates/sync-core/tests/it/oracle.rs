@@ -238,6 +238,11 @@ impl Pair {
         true
     }
 
+    /// Has a side tell something after all that it told before.
+    fn tell(&mut self, side: Side, told: Option<Reply>) {
+        self.replies[side as usize].extend(told);
+    }
+
     /// Goes on until nothing is left to do.
     pub(crate) fn rest(&mut self) {
         for steps in 0.. {
@@ -419,11 +424,37 @@ fn what_was_told_before_a_scan_is_older_than_the_scan() {
     pair.drain();
     pair.disks[0].edit(&path, Some(Node::File(b"1".to_vec(), false)));
     let told = pair.disks[0].watch();
-    pair.replies[0].extend(told);
+    pair.tell(Side::Local, told);
     pair.disks[0].edit(&path, None);
     assert!(pair.carry_out(Side::Local));
     pair.rest();
     assert_eq!(pair.disks.each_ref().map(|disk| disk.nodes.len()), [1, 1]);
+}
+
+/// A folder gives way to a file while something is made in it, and that was told of before the answer comes.
+#[test]
+fn a_folder_that_grows_while_it_goes_stays() {
+    for file_in_its_place in [false, true] {
+        let mut pair = Pair::new(config(), false);
+        let [folder, old, new] = ["a", "a/old", "a/new"].map(|path| RelPath::new(path).unwrap());
+        pair.disks[0].edit(&folder, Some(Node::Directory));
+        pair.disks[0].edit(&old, Some(Node::File(b"old".to_vec(), false)));
+        pair.rest();
+        pair.disks[0].edit(&old, None);
+        pair.disks[0].edit(&folder, file_in_its_place.then(|| Node::File(b"file".to_vec(), false)));
+        let told = pair.disks[0].watch();
+        pair.tell(Side::Local, told);
+        // All that the pod is asked is on its way when somebody there makes a file, which is told of at once.
+        while pair.carry_out(Side::Local) | pair.hear(Side::Local) {}
+        while pair.disks[1].nodes.contains_key(&old) && pair.carry_out(Side::Remote) {}
+        pair.disks[1].edit(&new, Some(Node::File(b"new".to_vec(), false)));
+        let told = pair.disks[1].watch();
+        pair.tell(Side::Remote, told);
+        pair.rest();
+        let local = &pair.disks[0].nodes;
+        assert_eq!(local.get(&new), Some(&Node::File(b"new".to_vec(), false)), "{:?}", pair.engine.status());
+        assert_eq!(*local, pair.disks[1].nodes);
+    }
 }
 
 #[test]
