@@ -5,6 +5,7 @@
 mod deltas;
 mod disk;
 mod laws;
+mod line;
 mod oracle;
 mod planner;
 mod random;

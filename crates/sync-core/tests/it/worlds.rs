@@ -1,10 +1,10 @@
 //! Random worlds: edits on both sides, a link that delays and breaks, crashes of either end, and an oracle.
 //!
 //! Every file that is ever written has content of its own. A value may end only because somebody who had it in front of
-//! him overwrote or deleted it, or with the container it was in. `TOWLINE_SEED` runs one world and says what happens,
-//! `TOWLINE_WORLDS` sets how many are run.
+//! him overwrote or deleted it, or with the container it was in. In far worlds the remote side is at the end of the real
+//! wire in virtual time, and networks, clocks and watchers fail, too.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, Phase, Side, SyncEvent};
@@ -13,7 +13,8 @@ use towline_sync_core::path::{RelPath, below};
 use towline_sync_core::record;
 
 use crate::disk::{Disk, IGNORED, Node, Nodes, is_ignored};
-use crate::random::Random;
+use crate::line::{Line, Wire};
+use crate::random::{Random, count, each_seed};
 
 /// What is broken on purpose, to see that the oracle notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,7 @@ struct World {
     engine: Engine,
     journal: Vec<u8>,
     disks: [Disk; 2],
-    requests: [VecDeque<Request>; 2],
-    replies: [VecDeque<Reply>; 2],
+    lines: [Line; 2],
     connected: [bool; 2],
     image: Nodes,
     epochs: u8,
@@ -53,7 +53,18 @@ struct World {
     /// Each world has some of the faults only, so that others are not hidden by them.
     faults: u64,
     applies: usize,
-    trace: bool,
+    /// Milliseconds that went by on the wire, and what happened to it.
+    simulated: u64,
+    disturbed: u64,
+    trace: Trace,
+}
+
+/// Where it is said what happens.
+#[derive(Debug, Clone)]
+enum Trace {
+    None,
+    Printed,
+    Kept(Vec<String>),
 }
 
 fn config(eager: bool) -> EngineConfig {
@@ -80,8 +91,7 @@ impl World {
             engine: Engine::new(config(seed.is_multiple_of(2)), Base::default()),
             journal: vec![],
             disks: Default::default(),
-            requests: Default::default(),
-            replies: Default::default(),
+            lines: Default::default(),
             connected: [false; 2],
             image: Nodes::new(),
             epochs: 0,
@@ -93,7 +103,9 @@ impl World {
             halted: false,
             faults: 0,
             applies: 0,
-            trace: false,
+            simulated: 0,
+            disturbed: 0,
+            trace: Trace::None,
         };
         world.faults = world.random.next();
         world.disks.iter_mut().for_each(|disk| disk.muddled = true);
@@ -122,14 +134,14 @@ impl World {
         self.disks[1].nodes = if empty { Nodes::new() } else { self.image.clone() };
         self.disks[1].restart();
         // Steps that are on their way answer to what the old container had.
-        let (requests, local) = (&self.requests[0], &self.disks[0]);
+        let (line, local) = (&self.lines[0], &self.disks[0]);
         self.seen_remote.retain(|(path, _)| {
             let is_step = |request: &Request| match request {
                 Request::Apply { transition, .. } => transition.path == *path,
                 Request::Install { entries, .. } => entries.iter().any(|new| new.path == *path),
                 _ => false,
             };
-            local.expects(path) || requests.iter().any(is_step)
+            local.expects(path) || line.requests().any(is_step)
         });
         self.new_container = true;
         self.look_at_remote();
@@ -151,7 +163,7 @@ impl World {
 
     fn disconnect(&mut self, side: Side) {
         if self.connected[side as usize] {
-            self.say(&format!("{side:?} disconnects"));
+            self.say(|| format!("{side:?} disconnects"));
             self.engine.handle_disconnected(side);
             self.cut(side);
             self.drain();
@@ -160,13 +172,12 @@ impl World {
 
     fn cut(&mut self, side: Side) {
         self.connected[side as usize] = false;
-        self.requests[side as usize].clear();
-        self.replies[side as usize].clear();
+        self.lines[side as usize].cut();
         self.disks[side as usize].restart();
     }
 
     fn crash_engine(&mut self) {
-        self.say("engine crashes");
+        self.say(|| "engine crashes".to_owned());
         let lost = if self.random.one_in(3) { self.random.below(200) } else { 0 };
         self.journal.truncate(self.journal.len().saturating_sub(lost));
         let base = record::decode(&[], &self.journal).unwrap();
@@ -183,16 +194,18 @@ impl World {
         }
     }
 
-    fn say(&self, what: &str) {
-        if self.trace {
-            println!("{what}");
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        match &mut self.trace {
+            Trace::None => {}
+            Trace::Printed => println!("{}", what()),
+            Trace::Kept(lines) => lines.push(what()),
         }
     }
 
     /// Takes everything out of the engine.
     fn drain(&mut self) {
         while let Some((side, request)) = self.engine.poll_request() {
-            self.say(&format!("  → {side:?} {request:?}"));
+            self.say(|| format!("  → {side:?} {request:?}"));
             if let Request::Apply { transition, .. } = &request {
                 self.applies += 1;
                 if self.canary == Canary::BaseLeads {
@@ -208,10 +221,10 @@ impl World {
                     self.journal.extend(record::encode_delta(&delta));
                 }
             }
-            self.requests[side as usize].push_back(request);
+            self.lines[side as usize].ask(request);
         }
         while let Some(delta) = self.engine.poll_record() {
-            self.say(&format!("  base {delta:?}"));
+            self.say(|| format!("  base {delta:?}"));
             self.journal.extend(record::encode_delta(&delta));
         }
         while let Some(event) = self.engine.poll_event() {
@@ -232,7 +245,47 @@ impl World {
         }
     }
 
+    /// Lets time go by for the wire, if there is one, and does to it what networks and machines do.
+    fn pass(&mut self, faults: bool) {
+        let faults = if faults { self.faults >> 10 } else { 0 };
+        let (lose, side) = (faults & 1 != 0 && self.random.one_in(60), *self.random.pick(&Side::BOTH));
+        let Line::Wire(wire) = &mut self.lines[1] else { return };
+        let random = &mut self.random;
+        let mut happened = "";
+        let mut time = wire.wait().min(50);
+        if lose {
+            self.disks[side as usize].lose_events();
+            happened = "events are lost";
+        } else if faults & 2 != 0 && random.one_in(150) && wire.flip(random) {
+            happened = "a bit flips";
+        } else if faults & 4 != 0 && random.one_in(200) {
+            time = *random.pick(&[3000, 8 * 3600 * 1000]);
+            happened = "the clock jumps";
+        } else if faults & 8 != 0 && random.one_in(200) {
+            wire.stalled = true;
+            happened = "the path swallows everything";
+        }
+        if wire.stalled {
+            time = 400;
+        }
+        self.simulated += time;
+        let stands = wire.pass(time);
+        if !happened.is_empty() {
+            self.disturbed += 1;
+            self.say(|| happened.to_owned());
+        }
+        if !stands {
+            self.say(|| "the link is dead".to_owned());
+            if self.connected[1] {
+                self.disconnect(Side::Remote);
+            } else {
+                self.lines[1].cut();
+            }
+        }
+    }
+
     fn step(&mut self, faults: bool) {
+        self.pass(faults);
         let step = self.random.below(if faults { 200 } else { 100 });
         if step >= 190 && self.faults & (1 << (step - 190)) == 0 {
             return;
@@ -240,18 +293,20 @@ impl World {
         match step {
             0..40 => {
                 let side = *self.random.pick(&Side::BOTH);
-                if let Some(request) = self.requests[side as usize].pop_front() {
-                    self.say(&format!("{side:?} does {request:?}"));
+                if let Some(request) = self.lines[side as usize].next_request() {
+                    self.say(|| format!("{side:?} does {request:?}"));
                     let replies = self.disks[side as usize].handle(request);
-                    self.replies[side as usize].extend(replies);
+                    for reply in replies {
+                        self.lines[side as usize].answer(reply);
+                    }
                     self.check_displaced(side);
                     self.look_at_remote();
                 }
             }
             40..80 => {
                 let side = *self.random.pick(&Side::BOTH);
-                if let Some(reply) = self.replies[side as usize].pop_front() {
-                    self.say(&format!("{side:?} says {reply:?}"));
+                if let Some(reply) = self.lines[side as usize].next_reply() {
+                    self.say(|| format!("{side:?} says {reply:?}"));
                     self.engine.handle_reply(side, reply).unwrap();
                     self.drain();
                 }
@@ -261,20 +316,20 @@ impl World {
                 if self.connected[side as usize]
                     && let Some(reply) = self.disks[side as usize].watch()
                 {
-                    self.replies[side as usize].push_back(reply);
+                    self.lines[side as usize].answer(reply);
                 }
             }
             90..100 => {
                 for side in Side::BOTH {
                     if !self.connected[side as usize] {
-                        self.say(&format!("{side:?} connects"));
+                        self.say(|| format!("{side:?} connects"));
                         self.connected[side as usize] = true;
                         self.engine.connect(side, open());
                         self.drain();
                     }
                 }
                 if self.halted && self.random.one_in(3) {
-                    self.say("deletions approved");
+                    self.say(|| "deletions approved".to_owned());
                     self.engine.approve_deletions();
                     self.drain();
                 }
@@ -288,7 +343,7 @@ impl World {
             190..194 => self.disconnect(Side::Remote),
             194 => self.disconnect(Side::Local),
             195 | 196 => {
-                self.say("container restarts");
+                self.say(|| "container restarts".to_owned());
                 self.disconnect(Side::Remote);
                 self.restart_container();
             }
@@ -328,7 +383,7 @@ impl World {
         }
         let path = RelPath::new(text).unwrap();
         let action = random.below(12);
-        self.say(&format!("user on {side:?}: {action} {path}"));
+        self.say(|| format!("user on {side:?}: {action} {path}"));
         match action {
             0..5 => {
                 let node = self.fresh_file();
@@ -436,12 +491,14 @@ impl World {
         for disk in &mut self.disks {
             disk.failing = 0;
         }
+        if matches!(&self.lines[1], Line::Wire(wire) if wire.stalled) {
+            self.disconnect(Side::Remote);
+        }
         for round in 0..2 {
             for steps in 0.. {
                 assert!(steps < 30_000, "does not come to rest");
                 self.step(false);
-                let quiet = self.requests.iter().all(VecDeque::is_empty)
-                    && self.replies.iter().all(VecDeque::is_empty)
+                let quiet = self.lines.iter().all(Line::is_empty)
                     && self.connected == [true; 2]
                     && !self.halted
                     && self.disks.iter_mut().all(Disk::is_quiet);
@@ -451,7 +508,7 @@ impl World {
             }
             // What failed is tried again after a scan.
             if round == 0 {
-                self.say("last scan");
+                self.say(|| "last scan".to_owned());
                 for side in Side::BOTH {
                     self.engine.rescan(side);
                 }
@@ -556,67 +613,101 @@ fn base_as_journal(base: &Base) -> Vec<u8> {
     sets.chain(tombstones).chain(epoch).flat_map(|delta| record::encode_delta(&delta)).collect()
 }
 
-fn run(seed: u64, canary: Canary, trace: bool) -> BTreeMap<&'static str, u64> {
-    let mut world = World::new(seed, canary);
-    world.trace = trace;
+/// Makes a world, lets things happen in it, and has it come to rest.
+fn run(world: &mut World) {
     let steps = 50 + world.random.below(500);
     for _ in 0..steps {
         world.step(true);
     }
-    world.say("winding down");
+    world.say(|| "winding down".to_owned());
     world.settle();
     world.check_end();
-    BTreeMap::from([
-        ("applies", world.applies as u64),
-        ("kept", world.disks[0].kept.len() as u64),
-        ("containers", u64::from(world.epochs)),
-        ("ended", world.ended.len() as u64),
-    ])
 }
 
-fn fails(seed: u64, canary: Canary) -> bool {
-    std::panic::catch_unwind(|| run(seed, canary, false)).is_err()
+/// Makes a world whose remote side is at the end of the real wire.
+fn far(seed: u64, canary: Canary) -> World {
+    let mut world = World::new(seed, canary);
+    world.lines[1] = Line::Wire(Box::new(Wire::new(&mut world.random)));
+    world
 }
 
-#[expect(clippy::disallowed_methods, reason = "says which worlds to run, and how many")]
-fn check(first: u64) {
-    if let Ok(seed) = std::env::var("TOWLINE_SEED") {
-        run(seed.parse().unwrap(), Canary::None, true);
-        return;
-    }
-    let count = std::env::var("TOWLINE_WORLDS").map_or(1250, |count| count.parse().unwrap());
+type Make = fn(u64, Canary) -> World;
+
+/// Runs worlds, and checks that enough happens in them: worlds in which nothing does prove nothing.
+fn check(suite: &str, first: u64, count: u64, make: Make, enough: &[(&str, u64)]) {
     let mut totals = BTreeMap::new();
-    for seed in first..first + count {
-        match std::panic::catch_unwind(|| run(seed, Canary::None, false)) {
-            Ok(counts) => {
-                for (name, count) in counts {
-                    *totals.entry(name).or_insert(0) += count;
-                }
-            }
-            Err(panic) => {
-                println!("failing seed: {seed}; trace it with TOWLINE_SEED={seed}");
-                std::panic::resume_unwind(panic);
-            }
+    each_seed(suite, first..first + count, |seed, trace| {
+        let mut world = make(seed, Canary::None);
+        if trace {
+            world.trace = Trace::Printed;
         }
+        run(&mut world);
+        for (name, count) in [
+            ("applies", world.applies as u64),
+            ("kept", world.disks[0].kept.len() as u64),
+            ("containers", u64::from(world.epochs)),
+            ("ended", world.ended.len() as u64),
+            ("disturbed", world.disturbed),
+            ("simulated hours", world.simulated / 3_600_000),
+        ] {
+            *totals.entry(name).or_insert(0) += count;
+        }
+    });
+    println!("{suite}: {totals:?}");
+    // One world alone was looked at.
+    if totals["applies"] > 1000 {
+        assert!(enough.iter().all(|(name, least)| totals[name] * 1000 >= least * count), "{totals:?}");
     }
-    // Worlds in which nothing happens prove nothing.
-    println!("{totals:?}");
-    assert!(totals["applies"] > 10_000 && totals["kept"] > 300 && totals["containers"] > 2000, "{totals:?}");
 }
+
+/// In a thousand worlds.
+const ENOUGH: &[(&str, u64)] = &[("applies", 8000), ("kept", 240), ("containers", 1600)];
 
 #[test]
 fn nothing_is_lost_and_both_sides_become_equal() {
-    check(0);
+    check("worlds", 0, count(1250, 10_000), World::new, ENOUGH);
 }
 
 #[test]
 fn nothing_is_lost_in_other_worlds_either() {
-    check(1_000_000);
+    check("other worlds", 1_000_000, count(1250, 10_000), World::new, ENOUGH);
+}
+
+#[test]
+fn nothing_is_lost_at_the_end_of_a_wire() {
+    let enough = [ENOUGH, &[("disturbed", 1000), ("simulated hours", 100)]].concat();
+    check("far worlds", 0, count(100, 1000), far, &enough);
+}
+
+#[test]
+fn nothing_is_lost_at_the_end_of_other_wires() {
+    check("other far worlds", 1_000_000, count(100, 1000), far, ENOUGH);
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    let lines = |seed| {
+        let mut world = far(seed, Canary::None);
+        world.trace = Trace::Kept(Vec::new());
+        run(&mut world);
+        let Trace::Kept(lines) = world.trace else { panic!("it is kept") };
+        lines
+    };
+    for seed in 0..count(5, 100) {
+        let (one, other) = (lines(seed), lines(seed));
+        assert!(one.len() > 50);
+        assert_eq!(one, other, "seed {seed}");
+    }
 }
 
 #[test]
 fn a_broken_rule_is_noticed() {
     for canary in [Canary::BaseLeads, Canary::Careless, Canary::Forgetful, Canary::SameEpoch] {
-        assert!((0..500).any(|seed| fails(seed, canary)), "{canary:?} was not noticed");
+        for make in [World::new, far as Make] {
+            let fails = |seed| std::panic::catch_unwind(|| run(&mut make(seed, canary))).is_err();
+            let found = (0..500).find(|seed| fails(*seed));
+            println!("{canary:?} is noticed with seed {found:?}");
+            assert!(found.is_some(), "{canary:?} was not noticed");
+        }
     }
 }
