@@ -20,6 +20,10 @@ use crate::sync;
 /// Serves until the streams end.
 pub(crate) fn run(root: &Path) -> io::Result<()> {
     let root = std::path::absolute(root)?;
+    // Said before anybody waits for an answer: it is a word on standard error that people understand.
+    if std::fs::metadata(&root).is_ok_and(|meta| !meta.is_dir()) {
+        return Err(io::Error::other(format!("{} is not a folder", root.display())));
+    }
     let options =
         ReplicaOptions { keep: keep_folder(&root), prefix: Some(root), ..ReplicaOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -79,13 +83,22 @@ async fn control(channel: Channel) {
     }
 }
 
-/// Returns where what must outlive us is kept, outside the folder; without such a place it is kept in the folder.
+/// Returns where what must outlive us is kept, outside the folder; without such a place it is kept in the folder, in the
+/// part of it that is never synced.
 #[expect(clippy::disallowed_methods, reason = "the places that the user's environment names for this")]
 fn keep_folder(root: &Path) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("TOWLINE_HOME")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("towline")))
         .or_else(|| variable("HOME").map(|home| home.join(".local/state/towline")))?;
+    let is_inside = |home: &Path| {
+        let (home, root) = (home.canonicalize(), root.canonicalize());
+        matches!((home, root), (Ok(home), Ok(root)) if home.starts_with(&root))
+    };
+    // Much of it may not be made yet.
+    if home.ancestors().find(|ancestor| ancestor.exists()).is_some_and(is_inside) {
+        return None;
+    }
     let name = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
     let folder = home.join("agent").join(&name[..16]);
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;

@@ -65,7 +65,7 @@ pub(crate) enum Verb {
     Status(Status),
     Exec(Exec),
     Logs(Logs),
-    Sync(Sync),
+    Sync(crate::commands::Sync),
     Ignore(crate::commands::Ignore),
     Init(crate::commands::Init),
     Validate(Validate),
@@ -150,56 +150,6 @@ pub(crate) struct Logs {
     /// Of the container's previous run.
     #[arg(long)]
     pub(crate) previous: bool,
-}
-
-/// Makes two folders equal, or keeps them so; needs no cluster.
-///
-/// What both sides last had is remembered on this machine, so that a deletion is told from a file that is new. On a
-/// conflict the bytes of SRC keep the name and the others are kept apart. The first time nothing is deleted or
-/// overwritten in SRC. The rules of SRC/.stignore are in force on both sides.
-#[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-pub(crate) struct Sync {
-    /// The folder on this machine; its content counts where nothing was agreed on yet.
-    #[arg(value_name = "SRC")]
-    pub(crate) source: PathBuf,
-    /// The other folder, made when it is missing.
-    #[arg(value_name = "DST", required_unless_present = "to")]
-    pub(crate) destination: Option<PathBuf>,
-    /// A command whose standard input and output reach `towline-agent serve --root DIR`: by ssh, docker exec, kubectl exec.
-    #[arg(long, value_name = "COMMAND", conflicts_with = "destination")]
-    pub(crate) to: Option<String>,
-    /// Goes on, until interrupted, with every change as it is made.
-    #[arg(long, conflicts_with = "once")]
-    pub(crate) watch: bool,
-    /// Ends when both sides are equal; this is what is done without --watch.
-    #[arg(long)]
-    pub(crate) once: bool,
-    /// Which way changes travel.
-    #[arg(long, value_enum, default_value_t = SyncMode::TwoWay)]
-    pub(crate) mode: SyncMode,
-    /// Ignore rules, instead of SRC/.stignore.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ignore: Option<PathBuf>,
-    /// Says at the end what it took: files, bytes, time, processor and memory of both ends, as one JSON object.
-    #[arg(long)]
-    pub(crate) stats: bool,
-    /// Agrees to deletions that sync would otherwise stop for.
-    #[arg(long)]
-    pub(crate) approve_deletions: bool,
-}
-
-/// Which way changes travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SyncMode {
-    /// Both ways.
-    TwoWay,
-    /// From SRC; what changes in DST stays there until the same path changes in SRC.
-    LocalToRemote,
-    /// To SRC, never over a change made there.
-    RemoteToLocal,
-    /// DST is made equal to SRC.
-    Mirror,
 }
 
 /// Checks the manifest and says everything that is wrong with it.

@@ -27,6 +27,7 @@ use crate::ui::Ui;
 pub(crate) use self::ignore::Ignore;
 pub(crate) use self::init::Init;
 pub(crate) use self::manifest::Manifest;
+pub(crate) use self::sync::Sync;
 
 /// What is logged unless someone asks: of requests that failed, the client's log knows less than our own words.
 const LOGGED: &str = "error,kube_client=off";

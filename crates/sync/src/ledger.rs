@@ -1,19 +1,27 @@
 //! Watches what a pair does, and keeps account of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use towline_sync_core::engine::{Side, SyncEvent};
-use towline_sync_core::message::{Content, DeltaOp, Problem, Request, RequestId};
+use towline_sync_core::message::{Body, Content, DeltaOp, New, Problem, Request, RequestId};
 use towline_sync_core::path::RelPath;
+use towline_sync_core::snapshot::Entry;
 
 use crate::record::{self, Loss};
+
+/// So many questions for content are remembered: more than are under way at any time.
+const MAX_READERS: usize = 8192;
 
 /// What a pair has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Steps that brought a path to a side or changed it there.
     pub applied: u64,
+    /// Files whose content was brought to a side, by whatever way.
+    pub files: u64,
+    /// The bytes of these files, sent or not.
+    pub bytes: u64,
     /// Steps that deleted a path on a side.
     pub deleted: u64,
     /// Files whose content the receiver already had under another name.
@@ -30,8 +38,12 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     counters: Counters,
+    /// Both sides are known: before, what a first sync sends ahead is told by requests alone.
+    scanned: bool,
     /// Files under way of which a part was not sent.
     differing: HashSet<RequestId>,
+    /// Who was asked to read what.
+    readers: HashMap<RequestId, Side>,
     /// Whose bytes of a path are being kept.
     losers: BTreeMap<RelPath, Side>,
     problems: BTreeMap<String, String>,
@@ -43,16 +55,23 @@ impl Ledger {
         self.counters
     }
 
-    /// Takes note of a request to a side.
-    pub(crate) fn asked(&mut self, side: Side, request: &Request) {
+    /// Takes note of the requests that go out together, to each side.
+    pub(crate) fn asked(&mut self, batches: &[Vec<Request>; 2]) {
+        for side in Side::BOTH {
+            for request in &batches[side as usize] {
+                self.asked_one(side, request);
+            }
+        }
+    }
+
+    fn asked_one(&mut self, side: Side, request: &Request) {
         match request {
-            Request::Apply { content: Content::Copy { .. }, .. } => self.counters.copied_files += 1,
+            Request::Apply { transition, content, .. } if *content != Content::None => {
+                self.count_file(transition.to.as_ref());
+                self.counters.copied_files += u64::from(matches!(content, Content::Copy { .. }));
+            }
             Request::Data { id, block } => {
-                let copied = block.ops.iter().map(|op| match op {
-                    DeltaOp::Copy { length, .. } => *length,
-                    DeltaOp::Literal(_) => 0,
-                });
-                let copied: u64 = copied.sum();
+                let copied = copied_bytes(&block.ops);
                 self.counters.delta_bytes += copied;
                 if copied > 0 {
                     self.differing.insert(*id);
@@ -61,21 +80,44 @@ impl Ledger {
                     self.counters.delta_files += 1;
                 }
             }
-            Request::Keep { path, .. } => {
-                self.losers.insert(path.clone(), Side::Remote);
-            }
-            Request::Read { path, .. } => {
-                if let Some(loser) = self.losers.get_mut(path) {
-                    *loser = side;
+            Request::Install { entries, .. } => {
+                if !self.scanned {
+                    self.counters.applied += entries.len() as u64;
+                }
+                for New { entry, body, .. } in entries {
+                    self.count_file(Some(entry));
+                    if let Body::Delta(ops) | Body::Past { ops, .. } = body {
+                        self.counters.delta_files += 1;
+                        self.counters.delta_bytes += copied_bytes(ops);
+                    }
                 }
             }
+            // Whose bytes are kept is told by who is to read them, which is asked before.
+            Request::Read { id, .. } => {
+                if self.readers.len() == MAX_READERS {
+                    self.readers.clear();
+                }
+                self.readers.insert(*id, side);
+            }
+            Request::Keep { id, path, .. } => {
+                let loser = self.readers.remove(&read_id(*id)).unwrap_or(Side::Remote);
+                self.losers.insert(path.clone(), loser);
+            }
             _ => {}
+        }
+    }
+
+    fn count_file(&mut self, entry: Option<&Entry>) {
+        if let Some(Entry::File(file)) = entry {
+            self.counters.files += 1;
+            self.counters.bytes += file.size;
         }
     }
 
     /// Takes note of what happened. What can't be written down is only missing from what people are told later.
     pub(crate) fn happened(&mut self, state: &Path, event: &SyncEvent) {
         match event {
+            SyncEvent::Scanned => self.scanned = true,
             SyncEvent::Applied { deleted: false, .. } => self.counters.applied += 1,
             SyncEvent::Applied { deleted: true, .. } => self.counters.deleted += 1,
             SyncEvent::Conflict { path, kept_as } => {
@@ -112,11 +154,46 @@ impl Ledger {
     }
 }
 
+/// Returns the id of the question for the content that a request with this id needs.
+fn read_id(id: RequestId) -> RequestId {
+    id | 1
+}
+
+/// Returns how many bytes the receiver takes from what it has.
+fn copied_bytes(ops: &[DeltaOp]) -> u64 {
+    let copied = ops.iter().map(|op| match op {
+        DeltaOp::Copy { length, .. } => *length,
+        DeltaOp::Literal(_) => 0,
+    });
+    copied.sum()
+}
+
 #[cfg(test)]
 mod tests {
-    use towline_sync_core::message::Block;
+    use towline_sync_core::message::{Basis, Block};
+    use towline_sync_core::snapshot::{File, Hash};
 
     use super::*;
+
+    #[test]
+    fn who_reads_what_is_kept_has_lost() {
+        let path = RelPath::new("a").unwrap();
+        let file = File { hash: Hash([1; 32]), size: 1, executable: false };
+        let keep = Request::Keep { id: 2, path: path.clone(), file };
+        let read = Request::Read { id: 3, path: path.clone(), expect: file, basis: Basis::None };
+        for side in Side::BOTH {
+            let mut ledger = Ledger::default();
+            let mut asked = |side: Side, request: &Request| {
+                let mut batches = [Vec::new(), Vec::new()];
+                batches[side as usize].push(request.clone());
+                ledger.asked(&batches);
+            };
+            asked(side, &read);
+            asked(Side::Local, &keep);
+            assert_eq!(ledger.losers.get(&path), Some(&side));
+            assert!(ledger.readers.is_empty());
+        }
+    }
 
     #[test]
     fn what_was_not_sent_is_counted_once_a_file() {
@@ -127,7 +204,7 @@ mod tests {
             (4, vec![DeltaOp::Literal(vec![1, 2])], true),
             (2, vec![copy(5)], true),
         ] {
-            ledger.asked(Side::Remote, &Request::Data { id, block: Block { ops, last } });
+            ledger.asked(&[Vec::new(), vec![Request::Data { id, block: Block { ops, last } }]]);
         }
         assert_eq!(ledger.counters(), Counters { delta_files: 1, delta_bytes: 15, ..Counters::default() });
         assert!(ledger.differing.is_empty());

@@ -26,6 +26,7 @@ mod pair;
 mod peer;
 mod preview;
 mod record;
+mod serve;
 mod trash;
 mod undo;
 
@@ -37,6 +38,7 @@ pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use peer::Peer;
 pub use preview::{Action, Preview, PreviewError, Step, borrow_keep, preview};
 pub use record::{Conflict, Description, KnownPair, Loss};
-pub use towline_sync_fs::{Usage, usage};
+pub use serve::serve;
+pub use towline_sync_fs::{ReplicaOptions, Usage, usage};
 pub use trash::{Discarded, Was, Why, discarded};
 pub use undo::{UndoError, UndoPlace, Undone};

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use towline_sync_core::base::Base;
 use towline_sync_core::engine::{Engine, EngineConfig, Side, SyncEvent, SyncStatus};
-use towline_sync_core::message::{Open, Reply, Request};
+use towline_sync_core::message::{Open, Reply, Request, RequestId};
 use towline_sync_fs::ReplicaOptions;
 
 use crate::base_store::BaseStore;
@@ -18,6 +18,8 @@ use crate::record::{self, Description};
 
 /// How often both sides are looked through although nothing is known to have changed.
 const RESCAN: Duration = Duration::from_mins(5);
+/// The id of a question that only shows that all before it were answered; the engine counts from the other end.
+const SETTLED: RequestId = RequestId::MAX;
 const SHORTEST_RESCAN: Duration = Duration::from_millis(100);
 /// How often the engine is told that time goes by, while it wants to know.
 const TICK: Duration = Duration::from_secs(1);
@@ -56,6 +58,9 @@ pub enum Command {
     Status(tokio::sync::oneshot::Sender<SyncStatus>),
     /// Asks what it has done.
     Count(tokio::sync::oneshot::Sender<Counters>),
+    /// Asks to be told when both sides have said all that they had to say by now, problems included. Not answered where
+    /// a side is away.
+    Settle(tokio::sync::oneshot::Sender<()>),
 }
 
 /// From a pair.
@@ -77,6 +82,15 @@ pub struct Pair {
     base: Base,
     rescan: Duration,
     ledger: Ledger,
+    settling: Option<Settling>,
+}
+
+/// Who waits until both sides have said all.
+#[derive(Debug)]
+struct Settling {
+    settled_tx: tokio::sync::oneshot::Sender<()>,
+    /// Whether each side still has to answer.
+    awaited: [bool; 2],
 }
 
 /// Returns the folder below a pair's state in which the losing bytes of conflicts and the trash are kept.
@@ -103,7 +117,7 @@ impl Pair {
     /// [`SyncError::Busy`] when another process has the pair, [`SyncError::State`] when its files can't be used.
     pub fn open(options: PairOptions) -> Result<Self, SyncError> {
         let (store, base) = BaseStore::open(&options.state, &options.local)?;
-        let pair = Self { options, store, base, rescan: RESCAN, ledger: Ledger::default() };
+        let pair = Self { options, store, base, rescan: RESCAN, ledger: Ledger::default(), settling: None };
         pair.describe(&pair.options.remote.root, None, None)?;
         Ok(pair)
     }
@@ -185,6 +199,7 @@ impl Pair {
             if let Err(message) = self.drain(&mut engine, &mut local, &mut remote, &news_tx).await {
                 engine.handle_disconnected(Side::Remote);
                 remote = None;
+                self.settling = None;
                 if news_tx.send(News::Broken(message)).await.is_err() {
                     break;
                 }
@@ -192,38 +207,11 @@ impl Pair {
             }
             let outcome = tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Connect(peer)) => {
-                        remote = Some(peer);
-                        engine.connect(Side::Remote, self.options.remote.clone());
-                        Ok(())
-                    }
-                    Some(Command::Disconnect) => {
-                        remote = None;
-                        engine.handle_disconnected(Side::Remote);
-                        Ok(())
-                    }
-                    Some(Command::ApproveDeletions) => {
-                        engine.approve_deletions();
-                        Ok(())
-                    }
-                    Some(Command::Rescan) => {
-                        engine.rescan(Side::Local);
-                        engine.rescan(Side::Remote);
-                        Ok(())
-                    }
-                    Some(Command::Status(status_tx)) => {
-                        // Whoever asked may have gone.
-                        let _ = status_tx.send(engine.status());
-                        Ok(())
-                    }
-                    Some(Command::Count(counters_tx)) => {
-                        let _ = counters_tx.send(self.ledger.counters());
-                        Ok(())
-                    }
+                    Some(command) => self.obey(command, &mut engine, &mut local, &mut remote).await,
                     None => break,
                 },
                 received = local.receive(&mut from_local), if !engine.is_full() => {
-                    if let Err(message) = received.and_then(|()| take(&mut engine, Side::Local, &mut from_local)) {
+                    if let Err(message) = received.and_then(|()| self.take(&mut engine, Side::Local, &mut from_local)) {
                         let _ = news_tx.send(News::Dead(message)).await;
                         break;
                     }
@@ -239,11 +227,12 @@ impl Pair {
                     Ok(())
                 }
                 received = receive(&mut remote, &mut from_remote) => {
-                    received.and_then(|()| take(&mut engine, Side::Remote, &mut from_remote))
+                    received.and_then(|()| self.take(&mut engine, Side::Remote, &mut from_remote))
                 }
             };
             if let Err(message) = outcome {
                 remote = None;
+                self.settling = None;
                 engine.handle_disconnected(Side::Remote);
                 if news_tx.send(News::Broken(message)).await.is_err() {
                     break;
@@ -257,6 +246,65 @@ impl Pair {
         }
     }
 
+    /// Does what is wanted of it.
+    async fn obey(
+        &mut self,
+        command: Command,
+        engine: &mut Engine,
+        local: &mut Peer,
+        remote: &mut Option<Peer>,
+    ) -> Result<(), String> {
+        // Whoever asked something may have gone.
+        match command {
+            Command::Connect(peer) => {
+                *remote = Some(peer);
+                engine.connect(Side::Remote, self.options.remote.clone());
+            }
+            Command::Disconnect => {
+                *remote = None;
+                self.settling = None;
+                engine.handle_disconnected(Side::Remote);
+            }
+            Command::ApproveDeletions => engine.approve_deletions(),
+            Command::Rescan => {
+                engine.rescan(Side::Local);
+                engine.rescan(Side::Remote);
+            }
+            Command::Status(status_tx) => {
+                let _ = status_tx.send(engine.status());
+            }
+            Command::Count(counters_tx) => {
+                let _ = counters_tx.send(self.ledger.counters());
+            }
+            Command::Settle(settled_tx) => {
+                self.settling = Some(Settling { settled_tx, awaited: [true; 2] });
+                // The answer comes after all that they have to say.
+                let question = || vec![Request::Fetch { id: SETTLED, files: Vec::new() }];
+                local.send(&mut question()).await?;
+                if let Some(remote) = remote {
+                    remote.send(&mut question()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what a side said.
+    fn take(&mut self, engine: &mut Engine, side: Side, replies: &mut Vec<Reply>) -> Result<(), String> {
+        for reply in replies.drain(..) {
+            match reply {
+                // Nobody may wait for it any more.
+                Reply::Fetched { id: SETTLED, .. } => {
+                    if let Some(settling) = &mut self.settling {
+                        settling.awaited[side as usize] = false;
+                    }
+                }
+                reply => engine.handle_reply(side, reply).map_err(|error| error.to_string())?,
+            }
+        }
+        Ok(())
+    }
+
     /// Carries out what the engine wants, until it wants nothing more.
     async fn drain(
         &mut self,
@@ -267,9 +315,9 @@ impl Pair {
     ) -> Result<(), String> {
         let mut batches: [Vec<Request>; 2] = Default::default();
         while let Some((side, request)) = engine.poll_request() {
-            self.ledger.asked(side, &request);
             batches[side as usize].push(request);
         }
+        self.ledger.asked(&batches);
         let records: Vec<_> = std::iter::from_fn(|| engine.poll_record()).collect();
         if !records.is_empty() {
             self.store
@@ -290,15 +338,11 @@ impl Pair {
             // Nobody listens only when the pair is to end; the loop then sees its commands close.
             let _ = news_tx.send(News::Sync(event)).await;
         }
+        if let Some(settling) = self.settling.take_if(|settling| settling.awaited == [false; 2]) {
+            let _ = settling.settled_tx.send(());
+        }
         Ok(())
     }
-}
-
-fn take(engine: &mut Engine, side: Side, replies: &mut Vec<Reply>) -> Result<(), String> {
-    for reply in replies.drain(..) {
-        engine.handle_reply(side, reply).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 /// Waits for replies of the other side; for ever without one.

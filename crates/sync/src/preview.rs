@@ -166,7 +166,9 @@ async fn look(mut peer: Peer, side: Side, open: Open) -> Result<Seen, PreviewErr
     let gone = |message| SyncError::Agent { message };
     let root = open.root.clone();
     let may_be_missing = side == Side::Remote;
-    peer.send(&mut vec![Request::Open(open), Request::Scan { eager: false }]).await.map_err(gone)?;
+    // What can't be synced is said after what can: the answer to the last question comes after both.
+    let last = Request::Fetch { id: 0, files: Vec::new() };
+    peer.send(&mut vec![Request::Open(open), Request::Scan { eager: false }, last]).await.map_err(gone)?;
     let mut seen = Seen { info: nothing(), tree: BTreeMap::new(), problems: Vec::new() };
     let mut replies = Vec::new();
     let mut complete = false;
@@ -175,14 +177,15 @@ async fn look(mut peer: Peer, side: Side, open: Open) -> Result<Seen, PreviewErr
         for reply in replies.drain(..) {
             match reply {
                 Reply::Opened(info) => seen.info = info,
-                Reply::OpenFailed(Failure { errno: NOT_FOUND, .. }) if may_be_missing => complete = true,
+                Reply::OpenFailed(Failure { errno: NOT_FOUND, .. }) if may_be_missing => {
+                    complete = true;
+                    break;
+                }
                 Reply::OpenFailed(failure) | Reply::ScanFailed(failure) => {
                     return Err(PreviewError::Folder { side, root, failure });
                 }
-                Reply::Entries { entries, last } => {
-                    seen.tree.extend(entries);
-                    complete |= last;
-                }
+                Reply::Entries { entries, .. } => seen.tree.extend(entries),
+                Reply::Fetched { .. } => complete = true,
                 Reply::Problems(problems) => seen.problems = problems,
                 _ => {}
             }

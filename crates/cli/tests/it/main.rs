@@ -5,6 +5,7 @@ mod command_line;
 mod ignore;
 mod init;
 mod manifest;
+mod sync;
 
 use towline_testkit::TestEnv;
 
