@@ -25,7 +25,9 @@ async fn says_who_it_is() {
         let client = agent.client().await;
         let bytes = fs::read(env!("CARGO_BIN_EXE_towline-agent")).unwrap();
         assert_eq!(client.peer.program, *blake3::hash(&bytes).as_bytes());
-        assert_eq!(client.peer.version, env!("CARGO_PKG_VERSION"));
+        assert_eq!(client.peer.version, towline_protocol::VERSION);
+        let said = format!("{}+{}", env!("CARGO_PKG_VERSION"), towline_sync_core::message::VERSION);
+        assert_eq!(said, towline_protocol::VERSION, "a change of the messages is a change of the version");
         let status = client.status().await;
         assert_eq!(status.workdir, agent.temp.path().canonicalize().unwrap().to_str().unwrap());
         assert_eq!(

@@ -170,7 +170,7 @@ async fn a_sync_channel_that_speaks_nonsense_is_told() {
         let (reader, mut writer) = client.open(&ChannelRequest::Sync).await.split();
         writer.write_all(&[0xff; 64]).await.unwrap();
         let told = reason(MessageReader::new(reader).next::<ProcessOutput>().await.unwrap_err());
-        assert!(told.contains("longer than"), "{told}");
+        assert!(told.contains("no sound length"), "{told}");
         client.status().await;
     })
     .await;
