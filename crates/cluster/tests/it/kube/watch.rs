@@ -152,7 +152,9 @@ async fn a_server_that_ends_every_stream_is_not_hurried() {
     watch.next().await.unwrap();
     let nothing = tokio::time::timeout(Duration::from_mins(5), watch.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
-    assert!(server.seen().len() < 30, "{}", server.seen().len());
+    // With pauses of up to 15 seconds there are 27. On a busy machine paused time runs on while bytes are on their way: a
+    // stream then seems to have lived for a while, and the pauses begin anew. Without any there would be thousands.
+    assert!(server.seen().len() < 200, "{}", server.seen().len());
 }
 
 #[tokio::test(start_paused = true)]
