@@ -52,6 +52,11 @@ impl Ui {
         self.output == Output::Json
     }
 
+    /// Tells whether a live line shows what a phase is at.
+    pub(crate) fn is_live(&self) -> bool {
+        self.output == Output::Human && std::io::stderr().is_terminal()
+    }
+
     /// Prints data for a person.
     #[expect(clippy::unused_self, reason = "all output goes through the one that knows its form")]
     pub(crate) fn data(&self, text: &str) {
@@ -76,8 +81,8 @@ impl Ui {
     pub(crate) fn phase(&mut self, words: &str) {
         self.phase_done();
         let words = clean(words, false);
-        let bar = (self.output == Output::Human && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}");
+        let bar = self.is_live().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed:.dim}");
             let bar = ProgressBar::new_spinner();
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(Duration::from_millis(120));

@@ -4,3 +4,4 @@ mod examples;
 mod foresight;
 mod hindsight;
 mod scene;
+mod strangers;

@@ -16,6 +16,8 @@ use super::ends::Ends;
 use super::progress::{Progress, size};
 use crate::ui::{self, Ui};
 
+/// So many bytes are worth a line of their own while a sync watches.
+const MUCH: u64 = 8_000_000;
 /// So many paths that were not synced are named in the end.
 const NAMED: usize = 5;
 
@@ -31,6 +33,8 @@ pub(super) struct Report {
     /// What was done since both sides were last equal.
     lately: [Lately; 2],
     rested: bool,
+    /// The live line tells of a transfer.
+    transferring: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +55,7 @@ impl Report {
             problems: BTreeMap::new(),
             lately: Default::default(),
             rested: false,
+            transferring: false,
         }
     }
 
@@ -61,7 +66,12 @@ impl Report {
             SyncEvent::Progress { files, files_total, bytes, bytes_total } => {
                 if ui.is_json() {
                     ui.event(&Event::SyncProgress { folder, files, files_total, bytes, bytes_total });
-                } else {
+                } else if ui.is_live() {
+                    let is_much = !self.rested || bytes_total.saturating_sub(bytes) > MUCH;
+                    if !self.transferring && is_much && files < files_total {
+                        self.transferring = true;
+                        ui.phase("bringing over what differs");
+                    }
                     let words =
                         self.progress.words(Instant::now(), [files, files_total], [bytes, bytes_total]);
                     ui.phase_detail(&words);
@@ -124,6 +134,7 @@ impl Report {
 
     fn in_sync(&mut self, ui: &mut Ui) {
         ui.phase_done();
+        self.transferring = false;
         if ui.is_json() {
             return ui.event(&Event::InSync { folder: 0 });
         }
