@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{agent, bench, reference, run, tidy};
+use crate::{agent, bench, reference, run, sim, tidy};
 
 /// What a step does.
 type Step = fn() -> Result<()>;
@@ -16,6 +16,7 @@ const STEPS: &[(&str, Step)] = &[
     ("deny", deny),
     ("clippy", clippy),
     ("test", test),
+    ("sim", || sim::run(&[])),
     ("doc", doc),
     ("reference", reference::check),
     ("agent", || agent::run().map(drop)),

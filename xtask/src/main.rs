@@ -10,6 +10,7 @@ mod e2e;
 mod elf;
 mod reference;
 mod run;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ fn dispatch(words: &[&str]) -> Result<()> {
         ["agent"] => agent::run().map(drop),
         ["reference"] => reference::write(),
         ["e2e", rest @ ..] => e2e::run(rest),
+        ["sim", rest @ ..] => sim::run(rest),
+        ["crash", rest @ ..] => sim::crash(rest),
         ["bench", rest @ ..] => bench::run(rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");
