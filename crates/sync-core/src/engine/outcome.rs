@@ -5,8 +5,13 @@ use crate::engine::queue::Operation;
 use crate::engine::replica::take_from;
 use crate::engine::{Engine, EngineError, Side, SyncEvent};
 use crate::message::{Basis, Block, Content, Failure, Outcome, Request, RequestId, Signature, conflict_name};
-use crate::path::{RelPath, below};
+use crate::path::RelPath;
 use crate::snapshot::{Entry, Transition};
+
+/// `ENOENT`: a folder on the way is not there.
+const NO_ENTRY: i32 = 2;
+/// `ENOTDIR`: something else stands in its place.
+const NOT_A_FOLDER: i32 = 20;
 
 impl Engine {
     /// Relays a piece of content from the side that reads to the side that applies.
@@ -130,12 +135,10 @@ impl Engine {
                 self.kept.insert((flight.path.clone(), file.hash));
                 self.events.push_back(SyncEvent::Conflict { path: flight.path.clone(), kept_as });
             }
-            (Operation::Apply(step), Outcome::Stale { .. } | Outcome::Kept) if self.has_grown(side, step) => {
-                self.surprised(&flight.path);
-            }
             (Operation::Apply(step), Outcome::Stale { actual }) => {
                 if actual == step.from {
-                    self.block(&flight.path, "could not be changed, though it is as expected");
+                    // A folder that has got something inside, of which nobody may ever tell.
+                    self.try_again(&flight.path, "could not be changed, though it is as expected");
                 } else {
                     self.observe(side, &flight.path, actual.as_ref());
                     self.surprised(&flight.path);
@@ -157,12 +160,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Tells whether a folder that was to go has got something that its side has told of since.
-    fn has_grown(&self, side: Side, step: &Transition) -> bool {
-        let mut inside = below(self.replicas[side as usize].tree(), &step.path);
-        step.from == Some(Entry::Directory) && inside.any(|(_, entry)| !matches!(entry, Entry::Opaque(_)))
     }
 
     fn done(&mut self, flight: &Flight, step: &Transition) {
@@ -227,7 +224,12 @@ impl Engine {
         } else {
             format!("{} side: {message} (errno {errno})", side.name())
         };
-        self.block(path, &message);
+        if matches!(*errno, NO_ENTRY | NOT_A_FOLDER) {
+            // The folder above is gone, or was for a moment, which nobody may ever tell of.
+            self.try_again(path, &message);
+        } else {
+            self.block(path, &message);
+        }
     }
 
     pub(super) fn unless_cancelled(&mut self, side: Side, id: RequestId) -> Result<(), EngineError> {

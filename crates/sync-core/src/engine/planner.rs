@@ -144,11 +144,16 @@ impl Engine {
 
     /// Counts a path that was something else than expected; too often in a row, and it is left alone.
     pub(super) fn surprised(&mut self, path: &RelPath) {
+        self.try_again(path, "keeps changing while it is synced");
+    }
+
+    /// Has a path decided anew; too often in a row, and it is left alone, for the reason given.
+    pub(super) fn try_again(&mut self, path: &RelPath, message: &str) {
         let count = self.surprises.entry(path.clone()).or_default();
         *count += 1;
         if *count > MAX_SURPRISES {
             self.surprises.remove(path);
-            self.block(path, "keeps changing while it is synced");
+            self.block(path, message);
         }
     }
 
