@@ -11,7 +11,7 @@ const MEMORY: &str = "/dev/shm";
 
 /// What is tried: the package, its test program, and which of its tests.
 const SUITES: &[(&str, &[&str], &[&str])] = &[
-    ("towline-sync-core", &["--test", "it"], &["planner", "oracle", "worlds"]),
+    ("towline-sync-core", &["--test", "it"], &["planner", "oracle", "structure", "worlds"]),
     ("towline-sync-fs", &["--test", "it"], &["hostile"]),
     ("towline-sync-fs", &["--lib"], &["race"]),
 ];

@@ -10,4 +10,5 @@ mod oracle;
 mod planner;
 mod random;
 mod scenes;
+mod structure;
 mod worlds;
