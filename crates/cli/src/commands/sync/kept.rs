@@ -60,6 +60,15 @@ impl Place {
         Ok(found)
     }
 
+    /// Returns the other side of the pair, where that is on this machine too.
+    fn partner(&self) -> Option<Self> {
+        let (side, root) = match self.side {
+            Side::Local => (Side::Remote, self.pair.description.remote_folder.clone()?),
+            Side::Remote => (Side::Local, self.pair.description.local.clone()),
+        };
+        Some(Self { pair: self.pair.clone(), side, root })
+    }
+
     fn discarded(&self) -> Vec<Discarded> {
         match self.side {
             Side::Local => discarded(&keep_folder(&self.pair.state)),
@@ -153,19 +162,27 @@ pub(super) fn undo(ui: &mut Ui, args: &Undo) -> Outcome {
         }
         for (place, _) in places {
             let began = place.pair.description.began;
-            let mut all = place.discarded();
-            all.retain(|discarded| args.list || discarded.at >= began);
-            wanted.push((place, all));
+            // What was deleted here is kept as the other side had it.
+            let partner = place.partner().filter(|_| args.list);
+            for place in std::iter::once(place).chain(partner) {
+                let mut all = place.discarded();
+                all.retain(|discarded| args.list || discarded.at >= began);
+                wanted.push((place, all));
+            }
         }
     }
     for path in &args.paths {
         let before = wanted.len();
         for (place, rest) in Place::holding(path)? {
-            let mut all = place.discarded();
-            all.retain(|discarded| is_at_or_below(&discarded.path, &rest));
-            if !all.is_empty() {
-                wanted.push((place, all));
-            }
+            let partner = place.partner();
+            // What nothing is kept of here may be kept on the other side: there it went when it was deleted here.
+            let kept = std::iter::once(place).chain(partner).filter_map(|place| {
+                let mut all = place.discarded();
+                all.retain(|discarded| is_at_or_below(&discarded.path, &rest));
+                (!all.is_empty()).then_some((place, all))
+            });
+            let sides = if args.list { 2 } else { 1 };
+            wanted.extend(kept.take(sides));
         }
         if wanted.len() == before {
             return Err(Failure::new(format!(

@@ -75,6 +75,27 @@ fn what_went_comes_back() {
 }
 
 #[test]
+fn what_was_deleted_here_is_kept_as_the_other_side_had_it() {
+    let scene = with_a_past();
+    fs::remove_file(scene.path("src/c")).unwrap();
+    scene.sync(&["src", "dst"]);
+    assert!(!scene.path("dst/c").exists());
+    let report = scene.sync(&["undo", "--list", "src"]);
+    assert!(report.contains("project/dst/c\n  [TIME] deleted: 4 B, kept as"), "{report}");
+    let mut command = scene.env.command(&["sync", "undo", "--list"]);
+    let output = command.current_dir(scene.path("src")).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("dst/c\n"), "{output:?}");
+
+    // Something is kept of this path on both sides; what nothing is kept of here comes back there.
+    fs::remove_file(scene.path("src/a")).unwrap();
+    scene.sync(&["src", "dst"]);
+    let report = scene.sync(&["undo", "src/a"]);
+    assert!(report.contains("project/dst/a is back"), "{report}");
+    scene.sync(&["src", "dst"]);
+    assert_eq!(scene.read("src/a"), "mine\n");
+}
+
+#[test]
 fn the_last_sync_is_undone_as_a_whole() {
     let scene = with_a_past();
     let mut command = scene.env.command(&["sync", "undo"]);
