@@ -11,7 +11,7 @@ use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
 /// The version of this format; the agent's hello carries the whole binary's hash besides.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// The most file content in one [`Block`], in bytes.
 pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
 /// The longest file that travels in a batch with others, in bytes.
@@ -101,6 +101,9 @@ pub enum Request {
     /// Scans everything and tells what is not just as in this outline; answered by `Entries` and `Same`, the last of
     /// them an `Entries` with `last`.
     Compare(Outline),
+    /// Opens a root only to look at it: nothing is written there or anywhere, and what is asked to be made fails.
+    /// Answered as `Open` is.
+    Look(Open),
 }
 
 impl Request {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use towline_sync_core::message::{Content, Failure, Open, Outcome, Reply, Request, WatchMode};
+use towline_sync_core::message::{Content, Failure, Outcome, Reply, Request, RootInfo, WatchMode};
 use towline_sync_core::outline::{Comparison, Outline};
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Change;
@@ -183,7 +183,11 @@ impl Worker {
         match (request, &mut self.session) {
             (Request::Open(open), _) => {
                 self.end_session();
-                self.open(&open);
+                self.open(|options| Workspace::open(options, open.clone()));
+            }
+            (Request::Look(open), _) => {
+                self.end_session();
+                self.open(|options| Workspace::look(options, open.clone()));
             }
             (Request::Scan { eager }, Some(_)) => self.scan(eager),
             (Request::Compare(outline), Some(_)) => self.compare(&outline),
@@ -280,10 +284,10 @@ impl Worker {
         session.workspace.close();
     }
 
-    fn open(&mut self, open: &Open) {
+    fn open(&mut self, open: impl Fn(ReplicaOptions) -> Result<(Workspace, RootInfo), Failure>) {
         let until = Instant::now() + self.options.limits.handover;
         let opened = loop {
-            let opened = Workspace::open(self.options.clone(), open.clone());
+            let opened = open(self.options.clone());
             let busy = |failure: &Failure| failure.errno == Errno::BUSY.raw_os_error();
             // Nobody tells when a lock of another process is free.
             if !opened.as_ref().is_err_and(busy) || Instant::now() >= until || self.inbox.pause(RETRY) {

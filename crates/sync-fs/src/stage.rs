@@ -171,7 +171,8 @@ pub(crate) fn known_epoch(root: &Root) -> Option<[u8; 16]> {
     read_epoch(folder.as_fd(), EPOCH).ok()
 }
 
-fn read_epoch(folder: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 16]> {
+/// Reads the token in the file `name`.
+pub(crate) fn read_epoch(folder: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 16]> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut token = [0; 16];
     File::from(openat(folder, name, flags, Mode::empty())?).read_exact(&mut token)?;

@@ -25,7 +25,7 @@ use crate::memory::Memory;
 use crate::mounts;
 use crate::options::ReplicaOptions;
 use crate::rules::Rules;
-use crate::stage::{EPOCH, Stage, TRASH, epoch, known_epoch, open_private, remove};
+use crate::stage::{EPOCH, Stage, TRASH, epoch, known_epoch, open_private, read_epoch, remove};
 use crate::trash::Trash;
 use crate::tree::{Problems, Tree, failure, refusal};
 
@@ -65,36 +65,53 @@ pub(crate) struct Store {
 impl Workspace {
     /// Opens the root. What a crash left in the staging folder is swept; nothing else is changed.
     pub(crate) fn open(options: ReplicaOptions, request: Open) -> Result<(Self, RootInfo), Failure> {
+        Self::enter(options, request, false)
+    }
+
+    /// Opens the root to look at it: nothing is locked, swept, made or kept.
+    pub(crate) fn look(options: ReplicaOptions, request: Open) -> Result<(Self, RootInfo), Failure> {
+        Self::enter(options, request, true)
+    }
+
+    fn enter(options: ReplicaOptions, request: Open, looks: bool) -> Result<(Self, RootInfo), Failure> {
         let path = root_path(options.prefix.as_deref(), &request.root)?;
         let doing = |doing: &'static str| {
             let path = path.display().to_string();
             move |error: io::Error| failure(&format!("{doing} {path}"), &error)
         };
-        if request.create {
+        if request.create && !looks {
             create_folders(&path).map_err(doing("create"))?;
         }
         let root = Root::open(&path).map_err(doing("open"))?;
         let excluded = request.excluded.clone();
         let rules = Rules::new(&request.ignore, request.excluded)
             .map_err(|error| refusal(Errno::INVAL, format!("the ignore rules can't be read: {error}")))?;
-        let keep = options.keep.as_deref().map(open_keep).transpose();
+        let keep = match options.keep.as_deref() {
+            Some(keep) if looks => known_keep(keep),
+            keep => keep.map(open_keep).transpose(),
+        };
         let keep = keep.map_err(|error| failure("open the folder for conflicts and trash", &error))?;
-        match root.lock() {
+        match if looks { Ok(()) } else { root.lock() } {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(refusal(Errno::BUSY, format!("{}: {error}", path.display())));
             }
             Err(error) => return Err(doing("lock")(error)),
         }
-        let (mut store, unwritable) = match open_store(&root, keep.as_ref(), options.trash_limit) {
-            Ok(store) => (Some(store), false),
+        let store =
+            if looks { Ok(None) } else { open_store(&root, keep.as_ref(), options.trash_limit).map(Some) };
+        let (mut store, unwritable) = match store {
+            Ok(store) => (store, false),
             Err(error) if is_read_only(&error) => (None, true),
             Err(error) => return Err(doing("prepare")(error)),
         };
         let token = match (&keep, &store) {
             (Some(keep), _) => {
                 let identity = root.identity();
-                epoch(keep.as_fd(), &format!("epoch-{:x}-{:x}", identity.device, identity.inode))
+                let name = format!("epoch-{:x}-{:x}", identity.device, identity.inode);
+                // A folder that nobody has a token of has none that anybody could know.
+                let looked = || Ok(read_epoch(keep.as_fd(), &name).unwrap_or_else(|_| derived_epoch(&root)));
+                if looks { looked() } else { epoch(keep.as_fd(), &name) }
             }
             (None, Some(Store { stage: Some(stage), .. })) => epoch(stage.folder(), EPOCH),
             (None, _) => Ok(known_epoch(&root).unwrap_or_else(|| derived_epoch(&root))),
@@ -116,12 +133,12 @@ impl Workspace {
             stage.remove(&root);
         }
         let memory = match &keep {
-            Some(keep) => {
+            Some(keep) if !looks => {
                 let Identity { device, inode } = root.identity();
                 let keep = keep.try_clone().map_err(doing("look at"))?;
                 Memory::lasting(keep, format!("sums-{device:x}-{inode:x}"))
             }
-            None => Memory::volatile(),
+            _ => Memory::volatile(),
         };
         let cache = keep.map(|keep| Cache::new(keep, &root, &request.ignore, &excluded)).transpose();
         let cache = cache.map_err(doing("look at"))?;
@@ -150,7 +167,8 @@ impl Workspace {
             staged: Vec::new(),
             suspects: BTreeMap::new(),
             hook: Hook::default(),
-            cache,
+            // What is known is not saved by who only looks.
+            cache: cache.filter(|_| !looks),
             saved_in_part: false,
         };
         Ok((workspace, info))
@@ -219,6 +237,14 @@ fn root_path(prefix: Option<&Path>, root: &str) -> Result<PathBuf, Failure> {
 #[expect(clippy::disallowed_methods, reason = "the root itself is named by a path; below it none is")]
 fn create_folders(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
+}
+
+/// Opens the folder beside a root's tree, where it is there.
+fn known_keep(path: &Path) -> io::Result<Option<OwnedFd>> {
+    match open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        folder => Ok(Some(folder?)),
+    }
 }
 
 fn open_keep(path: &Path) -> io::Result<OwnedFd> {

@@ -36,7 +36,7 @@ pub use ignore::{ignore_lines, load_ignore};
 pub use ledger::Counters;
 pub use pair::{Command, News, Pair, PairOptions, keep_folder, replica_options};
 pub use peer::Peer;
-pub use preview::{Action, Preview, PreviewError, Step, borrow_keep, preview};
+pub use preview::{Action, Preview, PreviewError, Step, preview};
 pub use record::{Conflict, Description, KnownPair, Loss};
 pub use serve::serve;
 pub use towline_sync_fs::{ReplicaOptions, Usage, usage};

@@ -1,7 +1,6 @@
 //! What a sync would do, without doing it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use towline_sync_core::engine::{Engine, EngineConfig, Halt, Side};
 use towline_sync_core::message::{Failure, Open, Problem, Reply, Request, RootInfo};
@@ -87,10 +86,8 @@ impl Step {
     }
 }
 
-/// Looks through both sides and says what a sync would do. Neither the files of a side nor the pair's own are changed.
-///
-/// `local` and `remote` are replicas that no pair uses; what they keep must lie in a place of its own, such as
-/// [`borrow_keep`] fills.
+/// Looks through both sides and says what a sync would do. Nothing is written on either side, nor are the pair's own
+/// files changed; a sync of the pair may be running meanwhile.
 ///
 /// # Errors
 ///
@@ -168,7 +165,7 @@ async fn look(mut peer: Peer, side: Side, open: Open) -> Result<Seen, PreviewErr
     let may_be_missing = side == Side::Remote;
     // What can't be synced is said after what can: the answer to the last question comes after both.
     let last = Request::Fetch { id: 0, files: Vec::new() };
-    peer.send(&mut vec![Request::Open(open), Request::Scan { eager: false }, last]).await.map_err(gone)?;
+    peer.send(&mut vec![Request::Look(open), Request::Scan { eager: false }, last]).await.map_err(gone)?;
     let mut seen = Seen { info: nothing(), tree: BTreeMap::new(), problems: Vec::new() };
     let mut replies = Vec::new();
     let mut complete = false;
@@ -198,21 +195,4 @@ async fn look(mut peer: Peer, side: Side, open: Open) -> Result<Seen, PreviewErr
 /// Describes a folder that is not there yet.
 fn nothing() -> RootInfo {
     RootInfo { epoch: [0; 16], writable: true, case_sensitive: true, mounts: Vec::new() }
-}
-
-/// Copies what a replica knows of its folder from its place into another, so that it need not read every file anew and
-/// takes the folder for the same.
-///
-/// # Errors
-///
-/// When the copies can't be made.
-pub fn borrow_keep(from: &Path, to: &Path) -> std::io::Result<()> {
-    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            std::fs::copy(entry.path(), to.join(name))?;
-        }
-    }
-    Ok(())
 }

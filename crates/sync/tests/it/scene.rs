@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use towline_sync::{
-    Command, KnownPair, News, Pair, PairOptions, Peer, Preview, PreviewError, borrow_keep, keep_folder,
-    preview, replica_options,
+    Command, KnownPair, News, Pair, PairOptions, Peer, Preview, PreviewError, keep_folder, preview,
+    replica_options,
 };
 use towline_sync_core::engine::{EngineConfig, SyncEvent};
 use towline_sync_core::message::Open;
@@ -95,15 +95,9 @@ impl Scene {
 
     /// Says what a sync would do.
     pub(crate) async fn preview(&self) -> Result<Preview, PreviewError> {
-        let scratch = tempfile::tempdir().unwrap();
-        let keep = |name: &str, from: PathBuf| {
-            let keep = scratch.path().join(name);
-            fs::create_dir(&keep).unwrap();
-            borrow_keep(&from, &keep).unwrap();
-            Peer::here(replica_options(&keep)).unwrap()
-        };
-        let local = keep("local", keep_folder(&self.state()));
-        let remote = keep("far", self.state().join("far"));
+        let looks = |keep: PathBuf| Peer::here(replica_options(&keep)).unwrap();
+        let local = looks(keep_folder(&self.state()));
+        let remote = looks(self.state().join("far"));
         tokio::time::timeout(DEADLINE, preview(&self.options(), local, remote))
             .await
             .expect("it takes too long")

@@ -1,11 +1,7 @@
 //! `--dry-run`: what would be done.
 
-use std::path::PathBuf;
-
 use serde_json::json;
-use towline_sync::{
-    Action, Peer, Preview, PreviewError, Step, borrow_keep, keep_folder, preview, replica_options,
-};
+use towline_sync::{Action, Peer, Preview, PreviewError, Step, keep_folder, preview, replica_options};
 use towline_sync_core::engine::Side;
 use towline_sync_core::snapshot::Entry;
 
@@ -34,18 +30,11 @@ pub(super) async fn run(ui: &mut Ui, args: &Sync) -> Outcome {
     tell(ui, &ends, &preview?)
 }
 
-/// Looks through both sides with replicas that keep what they must in a place of their own, gone afterwards.
+/// Looks through both sides.
 async fn look(args: &Sync, ends: &Ends) -> Result<Preview, Failure> {
-    let scratch = tempfile::tempdir()?;
-    let keep = |name: &str, from: PathBuf| {
-        let keep = scratch.path().join(name);
-        std::fs::create_dir(&keep)?;
-        borrow_keep(&from, &keep)?;
-        Ok::<_, std::io::Error>(replica_options(&keep))
-    };
-    let local = Peer::here(keep("local", keep_folder(&ends.state))?)?;
+    let local = Peer::here(replica_options(&keep_folder(&ends.state)))?;
     let (far, remote) = match &ends.destination {
-        Some(_) => (Far::Here, Peer::here(keep("far", ends.far_keep())?)?),
+        Some(_) => (Far::Here, Peer::here(replica_options(&ends.far_keep()))?),
         None => ends.reach(args).await?,
     };
     let preview = preview(&ends.options(args), local, remote).await;

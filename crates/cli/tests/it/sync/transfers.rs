@@ -100,6 +100,9 @@ fn what_would_be_done_is_said_and_not_done() {
     scene.sync(&["src", "dst"]);
     scene.env.write("src/a", "mine\n").write("dst/a", "theirs\n").write("dst/d/b", "changed there\n");
     scene.env.write("src/new", "n\n");
+    let touched =
+        || ["src", "dst", "dst/d"].map(|path| fs::metadata(scene.path(path)).unwrap().modified().unwrap());
+    let before = touched();
     assert_snapshot!(scene.sync(&["src", "dst", "--dry-run", "--output", "json"]), @r#"
     exit 0
     --- stdout
@@ -113,6 +116,9 @@ fn what_would_be_done_is_said_and_not_done() {
     let report = scene.sync(&["src", "--to", "towline-agent serve --root far", "--dry-run"]);
     assert!(report.starts_with("exit 0\n") && report.contains("create   remote d/b\n"), "{report}");
     assert!(!scene.path("far").exists());
+    let report = scene.sync(&["src", "--to", "towline-agent serve --root dst", "--dry-run"]);
+    assert!(report.starts_with("exit 0\n"), "{report}");
+    assert_eq!(touched(), before, "nothing was put there, not for a moment either");
 }
 
 #[test]
