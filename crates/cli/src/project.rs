@@ -153,5 +153,5 @@ fn find(global: &Global) -> Result<(PathBuf, bool), Failure> {
         Some(file) => failure.hint(format!("{} says what to deploy, not what to develop on", file.display())),
         None => failure,
     };
-    Err(failure.hint("make one that fits: towline init").hint("or name one: -f FILE"))
+    Err(failure.hint("make an okteto.yml that fits: towline init").hint("or name one: -f FILE"))
 }

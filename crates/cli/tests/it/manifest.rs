@@ -111,7 +111,7 @@ fn without_a_manifest_nothing_is_guessed() {
     exit 1
     --- stderr
     error: no manifest in [TEMP]/project or the folders above it
-    hint: make one that fits: towline init
+    hint: make an okteto.yml that fits: towline init
     hint: or name one: -f FILE
     ");
     assert_snapshot!(env.run(&["validate", "-f", "other.yml"]), @"
@@ -180,7 +180,7 @@ fn a_compose_file_alone_is_no_manifest() {
     --- stderr
     error: no manifest in [TEMP]/project or the folders above it
     hint: [TEMP]/project/docker-compose.yml says what to deploy, not what to develop on
-    hint: make one that fits: towline init
+    hint: make an okteto.yml that fits: towline init
     hint: or name one: -f FILE
     ");
 }
