@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Random;
+use crate::monorepo::STEMS;
 
 const TOPS: [&str; 4] = ["apps", "packages", "services", "tools"];
 const FOLDERS: [&str; 12] = [
@@ -18,10 +19,6 @@ const FOLDERS: [&str; 12] = [
     "dist",
     "build",
     "public",
-];
-const STEMS: [&str; 12] = [
-    "index", "main", "user", "session", "button", "handler", "schema", "config", "client", "server", "types",
-    "readme",
 ];
 const EXTENSIONS: [&str; 12] =
     ["ts", "tsx", "js", "json", "md", "go", "rs", "py", "map", "log", "css", "generated.ts"];

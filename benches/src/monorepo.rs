@@ -21,7 +21,7 @@ const FOLDERS: [&str; 12] = [
     "models",
     "utils",
 ];
-const STEMS: [&str; 12] = [
+pub(crate) const STEMS: [&str; 12] = [
     "index", "main", "user", "session", "button", "handler", "schema", "config", "client", "server", "types",
     "readme",
 ];

@@ -74,7 +74,7 @@ impl Base {
         tombstones: &[RelPath],
     ) -> Self {
         let mut base = Self { epoch, entries: entries.into_iter().collect(), ..Self::default() };
-        base.files = base.entries.values().filter(|entry| is_leaf(entry)).count();
+        base.files = base.entries.values().filter(|entry| entry.is_leaf()).count();
         for path in tombstones {
             base.tombstones.insert(path);
         }
@@ -88,12 +88,12 @@ impl Base {
                 let old = match entry {
                     Some(entry) => {
                         self.tombstones.remove(path);
-                        self.files += usize::from(is_leaf(entry));
+                        self.files += usize::from(entry.is_leaf());
                         self.entries.insert(path.clone(), entry.clone())
                     }
                     None => self.entries.remove(path),
                 };
-                self.files -= usize::from(old.as_ref().is_some_and(is_leaf));
+                self.files -= usize::from(old.as_ref().is_some_and(Entry::is_leaf));
             }
             BaseDelta::Tombstone { path } => self.tombstones.insert(path),
             BaseDelta::Forget => {
@@ -104,10 +104,6 @@ impl Base {
             BaseDelta::Epoch(epoch) => self.epoch = Some(*epoch),
         }
     }
-}
-
-fn is_leaf(entry: &Entry) -> bool {
-    matches!(entry, Entry::File(_) | Entry::Symlink { .. })
 }
 
 /// Paths by age, bounded.

@@ -284,9 +284,9 @@ pub fn adopt(
             Some(_) => {}
             None => {
                 let text = path.as_str();
-                let replaced = text.match_indices('/').any(|(end, _)| {
-                    matches!(local.get(&text[..end]), Some(Entry::File(_) | Entry::Symlink { .. }))
-                });
+                let replaced = text
+                    .match_indices('/')
+                    .any(|(end, _)| local.get(&text[..end]).is_some_and(Entry::is_leaf));
                 if replaced || base.is_tombstoned(path) || buried.contains(path) {
                     deltas.push(set());
                     // The entry ended it, and it is no new deletion.

@@ -45,6 +45,21 @@ pub enum Entry {
     Opaque(Opaque),
 }
 
+impl Entry {
+    /// Returns the hash of a file's content; nothing else has one.
+    pub fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::File(file) => Some(file.hash),
+            Self::Directory | Self::Symlink { .. } | Self::Opaque(_) => None,
+        }
+    }
+
+    /// Tells whether it is a file or a link.
+    pub fn is_leaf(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Symlink { .. })
+    }
+}
+
 /// A regular file's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct File {

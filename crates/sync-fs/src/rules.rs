@@ -23,6 +23,29 @@ pub(crate) struct Verdict {
     pub(crate) skip_dir: bool,
 }
 
+impl From<towline_ignore::Decision<'_>> for Verdict {
+    fn from(decision: towline_ignore::Decision<'_>) -> Self {
+        Self { ignored: decision.ignored, deletable: decision.deletable, skip_dir: decision.skip_dir }
+    }
+}
+
+/// The rules for what is in one folder.
+#[derive(Debug)]
+pub(crate) struct FolderRules<'a> {
+    rules: &'a Rules,
+    ignore: towline_ignore::Folder<'a>,
+}
+
+impl FolderRules<'_> {
+    /// Decides about the entry at `path`, as [`Rules::decide`] does.
+    pub(crate) fn decide(&self, path: &RelPath) -> Verdict {
+        match self.rules.kept_out(path) {
+            Some(verdict) => verdict,
+            None => self.ignore.decide(path.name()).into(),
+        }
+    }
+}
+
 impl Rules {
     /// Compiles the flattened lines of an ignore file.
     pub(crate) fn new(ignore: &[String], excluded: Vec<RelPath>) -> Result<Self, LoadError> {
@@ -32,11 +55,25 @@ impl Rules {
 
     /// Decides about a path.
     pub(crate) fn decide(&self, path: &RelPath) -> Verdict {
-        if path.is_private() || self.is_excluded(path) {
-            return Verdict { ignored: true, deletable: false, skip_dir: true };
+        match self.kept_out(path) {
+            Some(verdict) => verdict,
+            None => self.ignore.decide(path.as_str()).into(),
         }
-        let decision = self.ignore.decide(path.as_str());
-        Verdict { ignored: decision.ignored, deletable: decision.deletable, skip_dir: decision.skip_dir }
+    }
+
+    /// Returns the verdict about what is kept out whatever the ignore rules say.
+    fn kept_out(&self, path: &RelPath) -> Option<Verdict> {
+        (path.is_private() || self.is_excluded(path)).then_some(Verdict {
+            ignored: true,
+            deletable: false,
+            skip_dir: true,
+        })
+    }
+
+    /// Looks at a folder, the root where `path` is `None`, so that what is above it is not looked at again for each of
+    /// its entries.
+    pub(crate) fn folder(&self, path: Option<&RelPath>) -> FolderRules<'_> {
+        FolderRules { rules: self, ignore: self.ignore.folder(path.map_or("", RelPath::as_str)) }
     }
 
     /// Tells whether a walk of the root never comes to this path.

@@ -16,6 +16,7 @@ use towline_sync_core::snapshot::{Entry, Opaque};
 use crate::disk::{Kind, Names, Stat, open_folder, stat_at, stat_of};
 use crate::known::{Departed, Seen, now};
 use crate::read::{Also, read_file};
+use crate::rules::FolderRules;
 use crate::scan::{Item, Trust, is_absent, is_ours, is_replaced};
 use crate::settle::stopped;
 use crate::tree::Tree;
@@ -180,7 +181,8 @@ impl<'a> Walker<'a> {
             }
         }
         self.piece.held = (!held.is_empty()).then(|| Arc::new(held));
-        self.name(&parent, path.clone(), None, FileType::Unknown)
+        let rules = self.tree.rules.folder(path.parent().as_ref());
+        self.name(&parent, &rules, path.clone(), None, FileType::Unknown)
     }
 
     /// Reports what a folder holds; the folders in it are `jobs` after that.
@@ -301,6 +303,7 @@ impl<'a> Walker<'a> {
         take: &mut dyn FnMut(Piece) -> io::Result<()>,
     ) -> io::Result<()> {
         let tree = self.tree;
+        let rules = tree.rules.folder(path);
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         if let Some(path) = path {
@@ -319,7 +322,7 @@ impl<'a> Walker<'a> {
             });
             let problem = match child {
                 Some(Ok((child, known))) => {
-                    self.name(fd, child, known, kind)?;
+                    self.name(fd, &rules, child, known, kind)?;
                     if self.piece.items.len() >= PIECE.0 || self.piece.bytes >= PIECE.1 {
                         self.piece(take)?;
                     }
@@ -340,6 +343,7 @@ impl<'a> Walker<'a> {
     fn name(
         &mut self,
         folder: &Arc<OwnedFd>,
+        rules: &FolderRules<'_>,
         path: RelPath,
         known: Option<&Arc<Seen>>,
         kind: FileType,
@@ -348,7 +352,7 @@ impl<'a> Walker<'a> {
         if tree.guard.is_reserved(&path) {
             self.piece.walked.reserved.extend(stat_at(folder.as_fd(), path.name()));
         }
-        let verdict = tree.rules.decide(&path);
+        let verdict = rules.decide(&path);
         let may_be_folder = matches!(kind, FileType::Directory | FileType::Unknown);
         if verdict.ignored && (verdict.skip_dir || !may_be_folder) {
             return Ok(());

@@ -4,23 +4,14 @@ use insta::assert_snapshot;
 
 use crate::environment;
 
+const VERBS: [&str; 11] =
+    ["up", "down", "status", "exec", "logs", "sync", "ignore", "validate", "init", "manifest", "completion"];
+
 #[test]
 fn help_is_data_and_a_success() {
     let report = environment().run(&["--help"]);
     assert!(report.starts_with("exit 0\n--- stdout\n"), "{report}");
-    for verb in [
-        "up",
-        "down",
-        "status",
-        "exec",
-        "logs",
-        "sync",
-        "ignore",
-        "validate",
-        "init",
-        "manifest",
-        "completion",
-    ] {
+    for verb in VERBS {
         assert!(report.contains(&format!("\n  {verb} ")), "{verb} is missing: {report}");
     }
     assert!(!report.contains("--detached"), "what is hidden stays hidden: {report}");
@@ -29,19 +20,7 @@ fn help_is_data_and_a_success() {
 
 #[test]
 fn each_verb_has_its_help() {
-    for verb in [
-        "up",
-        "down",
-        "status",
-        "exec",
-        "logs",
-        "sync",
-        "ignore",
-        "validate",
-        "init",
-        "manifest",
-        "completion",
-    ] {
+    for verb in VERBS {
         let report = environment().run(&[verb, "--help"]);
         assert!(report.starts_with("exit 0\n--- stdout\n"), "{verb}: {report}");
         assert!(report.contains(&format!("Usage: towline {verb}")), "{verb}: {report}");

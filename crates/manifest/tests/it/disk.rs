@@ -7,7 +7,9 @@ use std::{
 };
 
 use serde_json::Value as Json;
-use towline_manifest::{Context, Disk, Entry, Kind, Node, Parsed, Scalar, Source, Span, Value, parse};
+use towline_manifest::{
+    Context, Disk, Entry, Kind, Manifest, Node, Parsed, Scalar, Source, Span, Value, parse,
+};
 
 /// Files by their absolute path, and symbolic links; every folder above a file exists.
 #[derive(Default)]
@@ -82,6 +84,13 @@ pub(crate) fn read_at(path: &str, text: &str, disk: &MemoryDisk, variables: &[(&
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let source = Source { name: "okteto.yml", text, path: Path::new(path) };
     parse(source, &Context { variables: &lookup, disk, repository: None })
+}
+
+/// Returns the manifest that `text` spells; it must have no error.
+pub(crate) fn manifest(text: &str) -> Manifest {
+    let parsed = read(text);
+    assert!(!parsed.problems.has_errors(), "{text}\n{}", lines(&parsed));
+    parsed.manifest.unwrap()
 }
 
 /// Returns all problems, one a line.

@@ -8,23 +8,16 @@ use std::{
 };
 
 use towline_manifest::{
-    Capabilities, Dev, ForwardTarget, Hook, Lifecycle, Manifest, Mode, Probes, PullPolicy, Toleration,
-    unsupported,
+    Capabilities, Dev, ForwardTarget, Hook, Lifecycle, Mode, Probes, PullPolicy, Toleration, unsupported,
 };
 
-use crate::disk::{lines, read, read_at, repository};
+use crate::disk::{lines, manifest, read, read_at, repository};
 
 /// Returns the dev service that `fields`, in flow style, spell; they must have no error.
 fn dev(fields: &str) -> Dev {
     let parsed = read(&format!("dev:\n  api: {fields}\n"));
     assert!(!parsed.problems.has_errors(), "{fields}\n{}", lines(&parsed));
     parsed.manifest.unwrap().dev("api").unwrap().clone()
-}
-
-fn manifest(text: &str) -> Manifest {
-    let parsed = read(text);
-    assert!(!parsed.problems.has_errors(), "{}", lines(&parsed));
-    parsed.manifest.unwrap()
 }
 
 #[test]

@@ -2,15 +2,9 @@
 
 use std::path::Path;
 
-use towline_manifest::{BuildSecret, Divert, Manifest, VariableSource};
+use towline_manifest::{BuildSecret, Divert, VariableSource};
 
-use crate::disk::{lines, read, read_at, repository};
-
-fn manifest(text: &str) -> Manifest {
-    let parsed = read(text);
-    assert!(!parsed.problems.has_errors(), "{text}\n{}", lines(&parsed));
-    parsed.manifest.unwrap()
-}
+use crate::disk::{lines, manifest, read, read_at, repository};
 
 #[test]
 fn a_build_is_a_folder_or_fields() {
@@ -95,7 +89,7 @@ fn tests_dependencies_and_what_is_elsewhere_are_typed() {
     assert_eq!(manifest.dependencies["base"].timeout.map(|timeout| timeout.as_secs()), Some(90));
     assert_eq!(manifest.dependencies["short"].repository, "https://example.com/a/b");
     assert_eq!(manifest.external["db"].endpoints[0].url, "http://x");
-    let listed = self::manifest("dependencies: ['https://example.com/team/movies.git']\n");
+    let listed = crate::disk::manifest("dependencies: ['https://example.com/team/movies.git']\n");
     assert_eq!(listed.dependencies.keys().collect::<Vec<_>>(), ["movies"]);
 }
 

@@ -110,7 +110,7 @@ impl Guard {
         for losses in &mut self.sides {
             losses.born.remove(path);
             if losses.gone.remove(path) && !losses.approved.remove(path) {
-                losses.spent.insert(path.clone(), (lost.and_then(hash), self.now));
+                losses.spent.insert(path.clone(), (lost.and_then(Entry::hash), self.now));
             }
         }
     }
@@ -175,7 +175,7 @@ impl Engine {
 
     /// Tells whether both sides had a file or a link at a path.
     pub(super) fn had_file(&self, path: &RelPath) -> bool {
-        self.base.entries().get(path).is_some_and(is_leaf)
+        self.base.entries().get(path).is_some_and(Entry::is_leaf)
     }
 
     /// Halts a side that lost too much at once, and lets it go on when its files are back.
@@ -225,7 +225,7 @@ impl Engine {
         }
         // What is still there under another name was moved.
         let is_lost = |hash: Option<Hash>| hash.is_none_or(|hash| replica.holders(hash).next().is_none());
-        let gone = gone.difference(approved).map(|path| self.base.entries().get(path).and_then(hash));
+        let gone = gone.difference(approved).map(|path| self.base.entries().get(path).and_then(Entry::hash));
         let spent = spent.values().map(|(hash, _)| *hash);
         let missing = gone.chain(spent).filter(|hash| is_lost(*hash)).count();
         (emptied || missing > limit).then_some((missing, emptied))
@@ -244,21 +244,9 @@ impl Engine {
             .entries()
             .iter()
             .filter(|(path, entry)| {
-                is_leaf(entry) && !local.contains_key(*path) && !self.base.is_tombstoned(path)
+                entry.is_leaf() && !local.contains_key(*path) && !self.base.is_tombstoned(path)
             })
             .count();
         missing <= self.deletion_limit(self.base.files()) && !(local.is_empty() && missing > 1)
-    }
-}
-
-/// Tells whether an entry is a file or a link.
-pub(super) fn is_leaf(entry: &Entry) -> bool {
-    matches!(entry, Entry::File(_) | Entry::Symlink { .. })
-}
-
-fn hash(entry: &Entry) -> Option<Hash> {
-    match entry {
-        Entry::File(file) => Some(file.hash),
-        _ => None,
     }
 }

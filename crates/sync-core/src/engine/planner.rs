@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use crate::base::BaseDelta;
 use crate::conflict;
-use crate::engine::guard::is_leaf;
 use crate::engine::queue::{Operation, Queued, Turn};
 use crate::engine::replica::take_from;
 use crate::engine::{Engine, Side, SyncEvent};
@@ -113,8 +112,8 @@ impl Engine {
         for path in &gone {
             self.guard.came_or_went(side, path, false, self.had_file(path));
         }
-        let came = entry.is_some_and(is_leaf);
-        if old.as_ref().is_some_and(is_leaf) != came {
+        let came = entry.is_some_and(Entry::is_leaf);
+        if old.as_ref().is_some_and(Entry::is_leaf) != came {
             self.guard.came_or_went(side, path, came, self.had_file(path));
         }
         self.guard.changed(side, path);

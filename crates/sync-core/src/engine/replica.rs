@@ -1,7 +1,7 @@
 //! What the engine knows of one side.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::message::{Request, WatchMode};
 use crate::outline::{Outline, SameError};
@@ -29,7 +29,7 @@ pub(super) struct Replica {
     state: State,
     tree: Tree,
     /// Every file of `tree` by content, from when it was first asked for.
-    contents: OnceCell<HashMap<Hash, Vec<RelPath>>>,
+    contents: OnceCell<BTreeSet<(Hash, RelPath)>>,
     /// What the scan under way has told.
     scan: Option<Tree>,
     /// The scan under way has begun: what the side told before may be older than what it finds.
@@ -158,38 +158,27 @@ impl Replica {
             None => self.tree.remove(path),
         };
         let Some(contents) = self.contents.get_mut() else { return };
-        if let Some(hash) = old.as_ref().and_then(hash)
-            && let Some(holders) = contents.get_mut(&hash)
-        {
-            holders.retain(|holder| holder != path);
-            if holders.is_empty() {
-                contents.remove(&hash);
-            }
+        if let Some(hash) = old.as_ref().and_then(Entry::hash) {
+            contents.remove(&(hash, path.clone()));
         }
-        if let Some(hash) = entry.and_then(hash) {
-            contents.entry(hash).or_default().push(path.clone());
+        if let Some(hash) = entry.and_then(Entry::hash) {
+            contents.insert((hash, path.clone()));
         }
     }
 
     /// Returns the files that have this content.
     pub(super) fn holders(&self, hash: Hash) -> impl Iterator<Item = &RelPath> {
         let contents = self.contents.get_or_init(|| {
-            let mut contents: HashMap<Hash, Vec<RelPath>> = HashMap::new();
-            for (path, entry) in &self.tree {
-                if let Some(hash) = self::hash(entry) {
-                    contents.entry(hash).or_default().push(path.clone());
-                }
-            }
-            contents
+            let files = self.tree.iter().filter_map(|(path, entry)| Some((entry.hash()?, path.clone())));
+            files.collect()
         });
-        contents.get(&hash).into_iter().flatten()
-    }
-}
-
-fn hash(entry: &Entry) -> Option<Hash> {
-    match entry {
-        Entry::File(file) => Some(file.hash),
-        _ => None,
+        // A path is never empty, so the first possible one is a single lowest byte.
+        let lowest = RelPath::new("\u{1}").ok();
+        let from = lowest.map(|path| (hash, path));
+        from.into_iter()
+            .flat_map(|from| contents.range(from..))
+            .take_while(move |(held, _)| *held == hash)
+            .map(|(_, path)| path)
     }
 }
 

@@ -154,10 +154,7 @@ impl World {
     }
 
     pub(crate) fn values(&self) -> BTreeSet<Hash> {
-        let files = self.local.values().chain(self.remote.values()).filter_map(|entry| match entry {
-            Entry::File(file) => Some(file.hash),
-            _ => None,
-        });
+        let files = self.local.values().chain(self.remote.values()).filter_map(Entry::hash);
         files.chain(self.kept.iter().copied()).collect()
     }
 

@@ -5,12 +5,12 @@ use towline_sync::{Action, Peer, Preview, PreviewError, Step, keep_folder, previ
 use towline_sync_core::engine::Side;
 use towline_sync_core::snapshot::Entry;
 
+use super::Outcome;
 use super::args::Sync;
 use super::ends::{Ends, Far, refused};
 use super::progress::size;
 use super::report::line;
 use super::signals::Signals;
-use super::{HALTED, Outcome};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::ui::Ui;
@@ -115,7 +115,7 @@ fn tell(ui: &mut Ui, ends: &Ends, preview: &Preview) -> Outcome {
             halt.side.name()
         ))
         .hint("if the deletions are wanted, run it with --approve-deletions")
-        .code(HALTED)),
+        .code(exit_code::HALTED)),
         None => Ok(exit_code::OK),
     }
 }

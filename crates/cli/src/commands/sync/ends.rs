@@ -13,7 +13,6 @@ use towline_sync_core::engine::EngineConfig;
 use towline_sync_core::message::Open;
 
 use super::args::Sync;
-use super::{IN_USE, LOST};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::place;
@@ -98,7 +97,7 @@ impl Ends {
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| Failure::new(format!("can't run sh: {error}")).code(LOST))?;
+            .map_err(|error| Failure::new(format!("can't run sh: {error}")).code(exit_code::LOST))?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(
                 Failure::new("the command has no standard input and output").code(exit_code::INTERNAL)
@@ -142,7 +141,7 @@ impl Far {
     /// Says why the other side is gone.
     pub(super) async fn why_lost(&mut self, message: &str) -> Failure {
         let Self::Agent(reached) = self else {
-            return Failure::new(message).code(LOST);
+            return Failure::new(message).code(exit_code::LOST);
         };
         let Reached { agent, process } = &mut **reached;
         agent.close();
@@ -153,7 +152,7 @@ impl Far {
                 words(status)
             ))
             .code(code(status)),
-            None => Failure::new(format!("the other side is gone: {message}: {why}")).code(LOST),
+            None => Failure::new(format!("the other side is gone: {message}: {why}")).code(exit_code::LOST),
         };
         failure.hint("what was whole is in its place; the same command goes on where this one stopped")
     }
@@ -182,8 +181,8 @@ fn unreachable(command: &str, error: &str, status: Option<ExitStatus>) -> Failur
         ))
         .code(code(status)),
         Some(_) => Failure::new(format!("no agent answers behind --to: the command ended at once ({error})"))
-            .code(LOST),
-        None => Failure::new(format!("no agent answers behind --to: {error}")).code(LOST),
+            .code(exit_code::LOST),
+        None => Failure::new(format!("no agent answers behind --to: {error}")).code(exit_code::LOST),
     };
     let failure = failure.hint(format!("does this reach an agent? {command}"));
     if error.contains("it says") {
@@ -202,7 +201,11 @@ fn words(status: ExitStatus) -> String {
 
 /// Passes a command's code on, as long as it says that something is wrong.
 fn code(status: ExitStatus) -> u8 {
-    status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0).unwrap_or(LOST)
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(|code| *code != 0)
+        .unwrap_or(exit_code::LOST)
 }
 
 /// Makes a failure of a replica's refusal to open its folder.
@@ -211,7 +214,9 @@ pub(super) fn refused(name: &str, failure: &towline_sync_core::message::Failure)
     const BUSY: i32 = 16;
     let refused = Failure::new(format!("{name} can't be synced: {}", failure.message));
     if failure.errno == BUSY {
-        refused.hint("two syncs of one folder would undo each other's work: end the other first").code(IN_USE)
+        refused
+            .hint("two syncs of one folder would undo each other's work: end the other first")
+            .code(exit_code::IN_USE)
     } else {
         refused
     }

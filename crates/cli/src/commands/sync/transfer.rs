@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 use towline_sync::{Command, News, Pair, SyncError};
 use towline_sync_core::engine::{Side, SyncEvent};
 
+use super::Outcome;
 use super::args::Sync;
 use super::ends::{Ends, Far, refused};
 use super::report::{End, Report, Usage, stats, sum_up};
 use super::signals::{Signals, Told};
-use super::{HALTED, IN_USE, INCOMPLETE, Outcome};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::ui::Ui;
@@ -73,7 +73,7 @@ fn busy(error: SyncError) -> Failure {
         .filter(|word| !word.is_empty())
         .map(String::from_utf8_lossy)
         .collect();
-    let failure = Failure::from(error).code(IN_USE);
+    let failure = Failure::from(error).code(exit_code::IN_USE);
     if words.is_empty() { failure } else { failure.hint(format!("it was started as: {}", words.join(" "))) }
 }
 
@@ -157,7 +157,7 @@ impl Transfer<'_> {
             return Err(Failure::new("sync stopped: so many deletions at once may be a mistake")
                 .hint("see what would be done: the same with --dry-run")
                 .hint("if they are wanted: the same with --approve-deletions")
-                .code(HALTED));
+                .code(exit_code::HALTED));
         }
         if !is_rest {
             return Ok(None);
@@ -231,7 +231,7 @@ impl Transfer<'_> {
         match self.report.refused() {
             Some(refused) if outcome == exit_code::OK => Err(Failure::new(refused)
                 .hint("each is named above with the system's words; all others are equal on both sides")
-                .code(INCOMPLETE)),
+                .code(exit_code::INCOMPLETE)),
             _ => Ok(outcome),
         }
     }
