@@ -51,6 +51,17 @@ resources! {
     NODES = "" "v1" "Node" "nodes" false;
     LEASES = "coordination.k8s.io" "v1" "Lease" "leases" true;
     HORIZONTAL_POD_AUTOSCALERS = "autoscaling" "v2" "HorizontalPodAutoscaler" "horizontalpodautoscalers" true;
+    HORIZONTAL_POD_AUTOSCALERS_V1 = "autoscaling" "v1" "HorizontalPodAutoscaler" "horizontalpodautoscalers" true;
+    POD_DISRUPTION_BUDGETS = "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets" true;
+    APPLICATIONS = "argoproj.io" "v1alpha1" "Application" "applications" true;
+    APPLICATION_SETS = "argoproj.io" "v1alpha1" "ApplicationSet" "applicationsets" true;
+    ROLLOUTS = "argoproj.io" "v1alpha1" "Rollout" "rollouts" true;
+    KUSTOMIZATIONS = "kustomize.toolkit.fluxcd.io" "v1" "Kustomization" "kustomizations" true;
+    KUSTOMIZATIONS_V1BETA2 = "kustomize.toolkit.fluxcd.io" "v1beta2" "Kustomization" "kustomizations" true;
+    HELM_RELEASES = "helm.toolkit.fluxcd.io" "v2" "HelmRelease" "helmreleases" true;
+    HELM_RELEASES_V2BETA2 = "helm.toolkit.fluxcd.io" "v2beta2" "HelmRelease" "helmreleases" true;
+    SCALED_OBJECTS = "keda.sh" "v1alpha1" "ScaledObject" "scaledobjects" true;
+    VERTICAL_POD_AUTOSCALERS = "autoscaling.k8s.io" "v1" "VerticalPodAutoscaler" "verticalpodautoscalers" true;
 }
 
 impl Resource {
