@@ -65,6 +65,7 @@ pub(crate) enum Verb {
     Status(Status),
     Exec(Exec),
     Logs(Logs),
+    Gc(crate::commands::Gc),
     Sync(crate::commands::Sync),
     Ignore(crate::commands::Ignore),
     Init(crate::commands::Init),

@@ -3,6 +3,7 @@
 mod completion;
 mod down;
 mod exec;
+mod gc;
 mod ignore;
 mod init;
 mod logs;
@@ -24,6 +25,7 @@ use crate::env_vars;
 use crate::exit_code;
 use crate::ui::Ui;
 
+pub(crate) use self::gc::Gc;
 pub(crate) use self::ignore::Ignore;
 pub(crate) use self::init::Init;
 pub(crate) use self::manifest::Manifest;
@@ -62,6 +64,7 @@ pub(crate) async fn run() -> u8 {
         Verb::Status(args) => status::run(&mut ui, &cli.global, args).await,
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
         Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
+        Verb::Gc(args) => gc::run(&mut ui, &cli.global, args).await,
         Verb::Sync(args) => sync::run(&mut ui, args).await,
         Verb::Ignore(args) => ignore::run(&mut ui, &cli.global, args),
         Verb::Init(args) => init::run(&mut ui, &cli.global, args).await,

@@ -11,6 +11,9 @@ use crate::event::Event;
 use crate::journal::{self, Journal};
 use crate::original;
 
+/// How the names of the agents' `ConfigMaps` begin.
+pub(crate) const AGENT_NAMES: &str = "towline-agent-";
+
 /// What `down` did.
 #[derive(Debug)]
 pub struct Restored {
@@ -162,7 +165,7 @@ async fn delete_agents(
     };
     for agent in agents {
         let name = crate::pod::text(&agent, "/metadata/name");
-        if !name.starts_with("towline-agent-") {
+        if !name.starts_with(AGENT_NAMES) {
             continue;
         }
         let object = Object::new(CONFIG_MAPS, &context.namespace, name);
@@ -172,7 +175,7 @@ async fn delete_agents(
 }
 
 /// Deletes one object by name and uid; gone already is as good.
-async fn delete(
+pub(crate) async fn delete(
     context: &Context,
     object: &Object,
     uid: Option<String>,
@@ -224,6 +227,7 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
     Ok(())
 }
 
-fn ours() -> Selection {
+/// Everything of ours.
+pub(crate) fn ours() -> Selection {
     Selection { name: None, labels: vec![(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())] }
 }

@@ -1,5 +1,7 @@
 //! The session's Lease as a lock and a write-ahead journal: who holds it, and what was about to be written.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use towline_cluster::ClusterError;
 use towline_cluster::port::{LEASES, Object, WriteOptions};
@@ -158,9 +160,16 @@ pub fn held_error(held: &Held) -> SessionError {
 
 /// Tells whether a Lease was renewed within its duration, by this machine's clock.
 pub fn is_alive(held: &Held) -> bool {
+    silence(held).as_secs() <= u64::from(held.duration_seconds)
+}
+
+/// Returns how long the holder has not been heard of, by this machine's clock; the longest time there is where the
+/// Lease does not say when it was.
+pub fn silence(held: &Held) -> Duration {
     let renewed = held.renew_time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-    renewed.is_some_and(|renewed| {
-        jiff::Timestamp::now().duration_since(renewed).as_secs() <= i64::from(held.duration_seconds)
+    renewed.map_or(Duration::MAX, |renewed| {
+        // A clock that is ahead of ours has just spoken.
+        Duration::try_from(jiff::Timestamp::now().duration_since(renewed)).unwrap_or_default()
     })
 }
 

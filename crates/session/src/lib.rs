@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod exec;
 mod forward;
+pub mod gc;
 pub mod journal;
 mod live;
 pub mod machine;

@@ -1,7 +1,8 @@
 //! `towline down`.
 
 use serde_json::json;
-use towline_session::{SessionError, down, event::EVENT_VERSION};
+use towline_session::down::{self, Restored};
+use towline_session::{SessionError, event::EVENT_VERSION};
 
 use super::{Outcome, sessions};
 use crate::args::{Down, Global};
@@ -61,42 +62,44 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
             }
         };
         ui.phase_done();
-        if ui.is_json() {
-            let differences: Vec<_> = restored
-                .differences
-                .iter()
-                .map(|difference| {
-                    json!({"path": difference.path, "want": difference.want, "found": difference.found,
-                           "owner": difference.owner})
-                })
-                .collect();
-            ui.json(&json!({
-                "version": EVENT_VERSION, "kind": "restored", "workload": restored.workload, "said": restored.said,
-                "exact": restored.differences.is_empty(), "differences": differences,
-            }));
-        } else if restored.differences.is_empty() {
-            ui.say(&format!("{} {}; restored exactly", restored.workload, restored.said));
-        } else {
-            ui.say(&format!("{} {}; what others changed stays:", restored.workload, restored.said));
-            for difference in &restored.differences {
-                let value = |value: &Option<serde_json::Value>| {
-                    value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
-                };
-                let owner =
-                    difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
-                ui.say(&format!(
-                    "  {} was {}, is {}{owner}",
-                    difference.path,
-                    value(&difference.want),
-                    value(&difference.found)
-                ));
-            }
-        }
-        if !restored.differences.is_empty()
-            && restored.differences.iter().any(|difference| difference.owner.is_none())
-        {
-            code = exit_code::REFUSED;
+        code = code.max(tell(ui, &restored));
+    }
+    sessions::mention_abandoned(ui, &context, None).await;
+    Ok(code)
+}
+
+/// Says how exactly an original was restored. Returns the exit code for it.
+pub(super) fn tell(ui: &mut Ui, restored: &Restored) -> u8 {
+    if ui.is_json() {
+        let differences: Vec<_> = restored
+            .differences
+            .iter()
+            .map(|difference| {
+                json!({"path": difference.path, "want": difference.want, "found": difference.found,
+                       "owner": difference.owner})
+            })
+            .collect();
+        ui.json(&json!({
+            "version": EVENT_VERSION, "kind": "restored", "workload": restored.workload, "said": restored.said,
+            "exact": restored.differences.is_empty(), "differences": differences,
+        }));
+    } else if restored.differences.is_empty() {
+        ui.say(&format!("{} {}; restored exactly", restored.workload, restored.said));
+    } else {
+        ui.say(&format!("{} {}; what others changed stays:", restored.workload, restored.said));
+        for difference in &restored.differences {
+            let value = |value: &Option<serde_json::Value>| {
+                value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
+            };
+            let owner = difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
+            ui.say(&format!(
+                "  {} was {}, is {}{owner}",
+                difference.path,
+                value(&difference.want),
+                value(&difference.found)
+            ));
         }
     }
-    Ok(code)
+    let unexplained = restored.differences.iter().any(|difference| difference.owner.is_none());
+    if unexplained { exit_code::REFUSED } else { exit_code::OK }
 }

@@ -17,6 +17,7 @@ use crate::ui::Ui;
 pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -> Outcome {
     let context = place::connect(ui, global).await?;
     let (_, held) = sessions::one(&context, args.name.as_deref()).await?;
+    sessions::mention_abandoned(ui, &context, Some(&held.record.name)).await;
     let pod = sessions::dev_pod_name(&context, &held).await?;
     let size = terminal::size();
     let words = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };

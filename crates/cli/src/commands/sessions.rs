@@ -1,11 +1,14 @@
 //! Finding the session that a verb is about: by workload, by dev service, or because there is only one.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use towline_cluster::port::{PODS, Selection};
 use towline_patcher::{Held, SESSION_LABEL};
-use towline_session::{Context, SessionError, down, pod};
+use towline_session::{Context, SessionError, down, gc, journal, pod};
 
 use crate::diagnose::Failure;
+use crate::ui::Ui;
 
 /// Returns the sessions of the namespace that `name` means; all of them without one.
 pub(crate) async fn matching(context: &Context, name: Option<&str>) -> Result<Vec<(Value, Held)>, Failure> {
@@ -14,6 +17,34 @@ pub(crate) async fn matching(context: &Context, name: Option<&str>) -> Result<Ve
         sessions.retain(|(_, held)| held.record.name == name || held.record.dev_name == name);
     }
     Ok(sessions)
+}
+
+/// Says which sessions of the namespace, but that of `workload`, nobody has been heard of for long, and how to end them.
+pub(crate) async fn mention_abandoned(ui: &mut Ui, context: &Context, workload: Option<&str>) {
+    // What can't be looked at is no reason not to do what was asked for.
+    let Ok(found) = gc::abandoned(context, false, gc::ABANDONED).await else { return };
+    for one in found.iter().filter(|one| Some(one.held.record.name.as_str()) != workload) {
+        let record = &one.held.record;
+        ui.warn(&format!(
+            "{} {} is in dev mode by {}, not heard of for {}; towline down {} ends it, towline gc all such",
+            record.kind,
+            record.name,
+            journal::person(&one.held.holder),
+            age(one.silence),
+            record.name,
+        ));
+    }
+}
+
+/// Returns a time as people say it, rounded down.
+pub(crate) fn age(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    match minutes {
+        0..120 => format!("{minutes} minutes"),
+        120..2880 => format!("{} hours", minutes / 60),
+        _ if minutes / 1440 > 36_500 => "an unknown time".to_owned(),
+        _ => format!("{} days", minutes / 1440),
+    }
 }
 
 /// Returns the one session that `name` means.

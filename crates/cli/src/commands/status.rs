@@ -71,6 +71,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         }
         ui.data(text.trim_end());
     }
+    sessions::mention_abandoned(ui, &context, None).await;
     Ok(exit_code::OK)
 }
 

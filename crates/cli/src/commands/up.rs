@@ -11,7 +11,7 @@ use towline_session::translate::{self, Choices};
 use towline_session::up::ProcessHandle;
 use towline_session::{AgentSource, Context, Ending, Event, Session, State, plan, up};
 
-use super::Outcome;
+use super::{Outcome, sessions};
 use crate::agent;
 use crate::args::{Global, Up};
 use crate::commands::up_detached;
@@ -61,6 +61,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     ui.phase(&format!("checking {} in namespace {} of {}", dev.workload, context.namespace, target.context));
     let planned = plan::plan(&context, request).await?;
     ui.phase_done();
+    sessions::mention_abandoned(ui, &context, Some(&planned.record.name)).await;
     for note in &planned.notes {
         ui.warn(note);
     }

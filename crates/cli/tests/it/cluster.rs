@@ -140,3 +140,16 @@ fn a_cluster_that_is_not_there_is_told_once_and_soon() {
     hint: is the cluster up, and this machine on its network? try: kubectl cluster-info
     ");
 }
+
+#[tokio::test]
+async fn what_nobody_left_behind_needs_no_collecting() {
+    let env = with_a_workload().await;
+    assert_snapshot!(env.run(&["gc"]), @"
+    exit 0
+    --- stderr
+    nothing is left by anyone in default
+    ");
+    assert_snapshot!(env.run(&["gc", "--all-namespaces", "--dry-run", "--output", "json"]), @"exit 0");
+    let report = env.run(&["gc", "--older-than", "soon"]);
+    assert!(report.starts_with("exit 2\n") && report.contains("write s, m, h or d"), "{report}");
+}

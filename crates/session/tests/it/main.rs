@@ -1,4 +1,5 @@
 //! Sessions against the embedded cluster, which fails where a test wants it to.
 
+mod gc;
 mod plan;
 mod world;
