@@ -20,6 +20,11 @@ const SLOW_TIMES: u32 = 3;
 /// Packing that holds the link up is interrupted after so much time to see what the link carries without.
 const FIRST_TRIAL: Duration = Duration::from_millis(100);
 const LAST_TRIAL: Duration = Duration::from_secs(5);
+/// Packing is tried for so long before it is held against what went out without.
+const ATTEMPT: Duration = Duration::from_millis(50);
+/// After an attempt that did not pay, the next comes after so much time.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
@@ -34,6 +39,13 @@ enum Doing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Raw,
+    /// To see whether packing pays: it does not where the other end, or a processor that both share, is what holds us
+    /// up. Without it so many raw bytes a second went out.
+    Attempt {
+        raw: u64,
+        bytes: u64,
+        took: Duration,
+    },
     /// To see what the link carries; packing made this much of it, in raw bytes a second.
     Trial {
         packed: u64,
@@ -55,8 +67,13 @@ pub(crate) struct Pace {
     speed: u64,
     /// How many bytes of data a hundred bytes of the stream stand for.
     ratio: usize,
-    /// How often in a row the link was found slow while nothing was packed.
+    /// How often in a row the link was found slow while nothing was packed, and what went out meanwhile.
     slow_times: u32,
+    slow_bytes: u64,
+    slow_took: Duration,
+    /// No attempt before so much time has passed, and how long the next pause will be.
+    pause: Duration,
+    next_pause: Duration,
     /// Packing was the bottleneck for this long.
     unhindered: Duration,
     next_trial: Duration,
@@ -89,13 +106,17 @@ impl Pace {
             speed: USUAL_SPEED,
             ratio: 100,
             slow_times: 0,
+            slow_bytes: 0,
+            slow_took: Duration::ZERO,
+            pause: Duration::ZERO,
+            next_pause: FIRST_PAUSE,
             unhindered: Duration::ZERO,
             next_trial: FIRST_TRIAL,
         }
     }
 
     pub(crate) fn is_packing(&self) -> bool {
-        self.mode == Mode::Packed
+        matches!(self.mode, Mode::Packed | Mode::Attempt { .. })
     }
 
     /// Returns how many bytes may be given to the stream at once.
@@ -176,16 +197,17 @@ impl Pace {
         if self.compression != Compression::Auto {
             return;
         }
-        // Packing has to be clearly faster than the link, as something else needs the processor too.
-        let is_slow = self.mode == Mode::Raw && self.link.is_some_and(|link| link < self.speed / 2);
-        self.slow_times = if is_slow { self.slow_times + 1 } else { 0 };
         self.mode = match (self.mode, self.link) {
-            (Mode::Raw, _) if self.slow_times >= SLOW_TIMES => Mode::Packed,
+            (Mode::Raw, link) => self.judge_raw(link, interval.raw_bytes as u64, took),
+            (Mode::Attempt { raw: before, bytes, took: so_far }, _) => {
+                let (bytes, took) = (bytes + interval.raw_bytes as u64, so_far + took);
+                self.judge_attempt(before, bytes, took)
+            }
             (Mode::Trial { packed }, Some(link)) if link < packed => {
                 self.next_trial = (self.next_trial * 2).min(LAST_TRIAL);
                 Mode::Packed
             }
-            (Mode::Raw | Mode::Trial { .. }, _) => Mode::Raw,
+            (Mode::Trial { .. }, _) => Mode::Raw,
             (Mode::Packed, Some(_)) => {
                 self.unhindered = Duration::ZERO;
                 Mode::Packed
@@ -198,6 +220,39 @@ impl Pace {
         if self.mode != Mode::Packed {
             self.unhindered = Duration::ZERO;
         }
+    }
+
+    /// Goes on without packing, until the link was slow for a while.
+    fn judge_raw(&mut self, link: Option<u64>, bytes: u64, took: Duration) -> Mode {
+        self.pause = self.pause.saturating_sub(took);
+        // Packing has to be clearly faster than the link, as something else needs the processor too.
+        if !self.pause.is_zero() || link.is_none_or(|link| link >= self.speed / 2) {
+            (self.slow_times, self.slow_bytes, self.slow_took) = (0, 0, Duration::ZERO);
+            return Mode::Raw;
+        }
+        self.slow_times += 1;
+        self.slow_bytes += bytes;
+        self.slow_took += took;
+        if self.slow_times < SLOW_TIMES {
+            return Mode::Raw;
+        }
+        let raw = per_second(self.slow_bytes, self.slow_took);
+        (self.slow_times, self.slow_bytes, self.slow_took) = (0, 0, Duration::ZERO);
+        Mode::Attempt { raw, bytes: 0, took: Duration::ZERO }
+    }
+
+    /// Packs on when clearly more went out than without.
+    fn judge_attempt(&mut self, raw: u64, bytes: u64, took: Duration) -> Mode {
+        if took < ATTEMPT {
+            return Mode::Attempt { raw, bytes, took };
+        }
+        if per_second(bytes, took) / 5 >= raw / 4 {
+            self.next_pause = FIRST_PAUSE;
+            return Mode::Packed;
+        }
+        self.pause = self.next_pause;
+        self.next_pause = (self.next_pause * 2).min(LAST_PAUSE);
+        Mode::Raw
     }
 }
 

@@ -237,6 +237,8 @@ fn a_direction_remembers_what_it_sent() {
 struct Path {
     bytes_per_second: f64,
     buffer_bytes: f64,
+    /// What the other end makes of it, in raw bytes a second: it is as slow with packed bytes.
+    reader: f64,
 }
 
 /// What packing costs in these tests, in bytes a second.
@@ -250,9 +252,11 @@ fn send(path: &Path, config: Compression, kind: u64, total: usize) -> (u64, f64)
     let mut outbound = Outbound::new(&hello(1), Role::Client, config, true, start);
     let channel = Pair::new(&Config::default()).client.mux.open(b"", Priority::Bulk).unwrap();
     let (mut given, mut buffered, mut seed) = (0, 0.0f64, kind);
+    let mut bytes_per_second = path.bytes_per_second;
     let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
     while given < total || outbound.has_remaining() {
         if !outbound.has_remaining() {
+            let before = outbound.sent();
             let mut room = outbound.room();
             while room > 0 {
                 let length = room.min(128 * 1024);
@@ -271,17 +275,20 @@ fn send(path: &Path, config: Compression, kind: u64, total: usize) -> (u64, f64)
                 given += length;
                 room -= length;
             }
+            let after = outbound.sent();
+            let ratio = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
+            bytes_per_second = path.bytes_per_second.min(path.reader / ratio.max(1.0));
         }
         outbound.begin(at(seconds));
         // What the path took while we packed and wrote.
         seconds += 20e-6;
-        buffered = (buffered - path.bytes_per_second * 20e-6).max(0.0);
+        buffered = (buffered - bytes_per_second * 20e-6).max(0.0);
         let free = path.buffer_bytes - buffered;
         let count = outbound.chunk().len().min(free as usize);
         if free < 4096.0 {
             outbound.blocked(at(seconds));
             // It takes more when a quarter of the buffer is free.
-            let pause = path.buffer_bytes / 4.0 / path.bytes_per_second;
+            let pause = path.buffer_bytes / 4.0 / bytes_per_second;
             seconds += pause;
             buffered = (buffered - path.buffer_bytes / 4.0).max(0.0);
         } else {
@@ -296,13 +303,17 @@ fn send(path: &Path, config: Compression, kind: u64, total: usize) -> (u64, f64)
 #[test]
 fn packing_is_chosen_where_it_pays() {
     const TOTAL: usize = 30_000_000;
-    let check = |what: &str, rate: f64, compression, kind, expected: std::ops::Range<f64>| {
-        let path = Path { bytes_per_second: rate, buffer_bytes: 64e3 };
+    let check_reader = |what: &str, (rate, reader), compression, kind, expected: std::ops::Range<f64>| {
+        let path = Path { bytes_per_second: rate, buffer_bytes: 64e3, reader };
         let (sent, seconds) = send(&path, compression, kind, TOTAL);
         let share = sent as f64 / TOTAL as f64;
         assert!(expected.contains(&share), "{what}: {share:.2} of the bytes in {seconds:.2} s");
     };
+    let check = |what: &str, rate: f64, compression, kind, expected| {
+        check_reader(what, (rate, f64::INFINITY), compression, kind, expected);
+    };
     let (text, noise) = (1, 3);
+    check_reader("a reader that is slow", (2e9, 50e6), Compression::Auto, text, 0.8..1.01);
     check("a fast link", 2e9, Compression::Auto, text, 1.0..1.01);
     check("a fast link, and told to", 2e9, Compression::Always, text, 0.05..0.7);
     check("a slow link", 20e6, Compression::Auto, text, 0.05..0.7);

@@ -66,6 +66,25 @@ fn an_agent_is_the_other_end() {
 }
 
 #[test]
+fn packing_knows_what_an_earlier_file_held() {
+    let scene = Scene::new();
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b"0123456789abcdef"[usize::try_from(state >> 60).unwrap()]
+    })
+    .take(90_000)
+    .collect();
+    let noise = String::from_utf8(noise).unwrap();
+    for name in ["1", "2", "3", "4", "5"] {
+        scene.env.write(&format!("src/{name}"), &format!("{name}{noise}"));
+    }
+    let report = scene.sync(&["src", "--to", "towline-agent serve --root far", "--stats", "--compress"]);
+    let sent = last_json(&report)["wire"]["sentBytes"].as_f64().unwrap();
+    assert!(sent < 90_000.0, "{sent} bytes for half of 90,000, once: {report}");
+}
+
+#[test]
 fn an_edit_of_a_large_file_is_sent_as_a_difference() {
     let scene = Scene::new();
     let lines: Vec<_> = (0..100_000).map(|n| format!("line {n}\n")).collect();
