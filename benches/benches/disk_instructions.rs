@@ -44,6 +44,7 @@ impl Desk {
             ignore: Vec::new(),
             excluded: Vec::new(),
             create: false,
+            watch: true,
         }));
         Self { replica, replies, _folder: folder }
     }

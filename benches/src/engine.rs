@@ -19,7 +19,13 @@ const PART: usize = 1_000;
 pub fn run(trees: [&Tree; 2], base: Base, eager: bool) -> usize {
     let mut engine = Engine::new(EngineConfig { eager, ..EngineConfig::default() }, base);
     for side in Side::BOTH {
-        let open = Open { root: "/".to_owned(), ignore: Vec::new(), excluded: Vec::new(), create: false };
+        let open = Open {
+            root: "/".to_owned(),
+            ignore: Vec::new(),
+            excluded: Vec::new(),
+            create: false,
+            watch: true,
+        };
         engine.connect(side, open);
     }
     let mut requests = 0;

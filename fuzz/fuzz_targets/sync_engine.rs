@@ -95,7 +95,7 @@ fuzz_target!(|data: &[u8]| {
     let config = EngineConfig { max_entries: 100, delta_size: 2, ..EngineConfig::default() };
     let mut engine = Engine::new(config, Base::default());
     for side in Side::BOTH {
-        engine.connect(side, Open { root: "/".to_owned(), ignore: vec![], excluded: vec![], create: false });
+        engine.connect(side, Open { root: "/".to_owned(), ignore: vec![], excluded: vec![], create: false, watch: true });
     }
     let sound = [Reply::Opened(info()), Reply::Watching(WatchMode::Events)];
     let mut decoder = Decoder::new();

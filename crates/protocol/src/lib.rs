@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// What both ends of a stream must be: the product's version and that of what is said on channels, which is
 /// `towline_sync_core::message::VERSION`.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+5");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+6");
 /// The longest encoded message of this crate, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// Where the agent's binary is mounted in the dev container.

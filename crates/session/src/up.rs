@@ -111,6 +111,7 @@ pub async fn up(
                 ignore: folder.ignore.clone(),
                 excluded: mounts_below(&plan.clone, &plan.record.container, &folder.remote),
                 create: true,
+                watch: true,
             };
             Ok(Pair::open(PairOptions {
                 local: folder.local.clone(),

@@ -81,6 +81,29 @@ impl Base {
         base
     }
 
+    /// Takes what both sides were found to hold, in the order of paths, and returns the steps.
+    pub(crate) fn agree_all(&mut self, agreed: Vec<(RelPath, Option<Entry>)>) -> Vec<BaseDelta> {
+        let mut deltas = Vec::with_capacity(agreed.len());
+        let mut fresh = Vec::new();
+        for (path, entry) in agreed {
+            if let Some(entry) = entry.as_ref().filter(|_| !self.entries.contains_key(&path)) {
+                self.tombstones.remove(&path);
+                self.files += usize::from(entry.is_leaf());
+                fresh.push((path.clone(), entry.clone()));
+                deltas.push(BaseDelta::Set { path, entry: Some(entry.clone()) });
+                continue;
+            }
+            let tombstone = entry.is_none().then(|| BaseDelta::Tombstone { path: path.clone() });
+            for delta in [BaseDelta::Set { path, entry }].into_iter().chain(tombstone) {
+                self.apply(&delta);
+                deltas.push(delta);
+            }
+        }
+        // Two rows of paths are merged, and no place is looked for.
+        self.entries.append(&mut fresh.into_iter().collect());
+        deltas
+    }
+
     /// Takes one step.
     pub fn apply(&mut self, delta: &BaseDelta) {
         match delta {
@@ -152,6 +175,30 @@ mod tests {
 
     fn set(at: &str, entry: Option<Entry>) -> BaseDelta {
         BaseDelta::Set { path: path(at), entry }
+    }
+
+    #[test]
+    fn all_at_once_is_one_after_the_other() {
+        let mut base = Base::default();
+        for at in ["a", "c", "e", "gone"] {
+            base.apply(&set(at, Some(link())));
+        }
+        base.apply(&BaseDelta::Tombstone { path: path("b") });
+        let agreed = vec![
+            (path("a"), Some(Entry::Directory)),
+            (path("b"), Some(link())),
+            (path("b/c"), Some(Entry::Directory)),
+            (path("gone"), None),
+            (path("z"), Some(link())),
+        ];
+        let mut stepwise = base.clone();
+        let deltas = base.agree_all(agreed);
+        for delta in &deltas {
+            stepwise.apply(delta);
+        }
+        assert_eq!(base, stepwise);
+        assert_eq!((deltas.len(), base.files(), base.entries().len()), (6, 4, 6));
+        assert!(base.is_tombstoned(&path("gone")) && !base.is_tombstoned(&path("b")));
     }
 
     fn link() -> Entry {

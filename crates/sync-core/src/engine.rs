@@ -192,6 +192,13 @@ pub enum SyncEvent {
         /// Which side.
         side: Side,
     },
+    /// A side could not be looked through for the first time; it is tried again.
+    ScanFailed {
+        /// Which side.
+        side: Side,
+        /// Why.
+        failure: Failure,
+    },
     /// A side's root can't be used.
     OpenFailed {
         /// Which side.
@@ -233,6 +240,8 @@ pub struct Engine {
     /// Steps that were under way when a side went; whether they were made is seen when it is back.
     unacknowledged: BTreeMap<RelPath, (Side, Option<Entry>)>,
     guard: Guard,
+    /// Sides whose first scan failed.
+    unscanned: [bool; 2],
     problems: Problems,
     progress: Progress,
     conflicts: u64,
@@ -264,6 +273,7 @@ impl Engine {
             kept: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),
             guard: Guard::default(),
+            unscanned: [false; 2],
             problems: Problems::default(),
             progress: Progress::default(),
             conflicts: 0,
@@ -292,6 +302,7 @@ impl Engine {
     /// Takes note that a side is gone. What it was asked is forgotten, its picture is renewed when it is back.
     pub fn handle_disconnected(&mut self, side: Side) {
         self.replicas[side as usize].end();
+        self.unscanned[side as usize] = false;
         self.outboxes[side as usize] = Outbox::default();
         self.drop_batches(side);
         self.drop_eager(side);
@@ -309,8 +320,25 @@ impl Engine {
     /// Looks through a side again, as a safeguard against changes that nobody reported; blocked paths are tried anew.
     pub fn rescan(&mut self, side: Side) {
         if let Some(scan) = self.replicas[side as usize].rescan() {
+            self.unscanned[side as usize] = false;
             self.outboxes[side as usize].push(scan);
         }
+    }
+
+    /// Tells the engine that a second has gone by, by which it knows what happens at once and what does not, and what
+    /// to try again; to be called while [`needs_ticks`](Self::needs_ticks).
+    pub fn tick(&mut self) {
+        self.guard.tick();
+        for side in Side::BOTH {
+            if self.unscanned[side as usize] {
+                self.rescan(side);
+            }
+        }
+    }
+
+    /// Tells whether [`tick`](Self::tick) is to be called each second.
+    pub fn needs_ticks(&self) -> bool {
+        self.guard.is_waiting() || self.unscanned.contains(&true)
     }
 
     /// Lets the deletions travel that sync stopped for.

@@ -11,7 +11,7 @@ use crate::path::RelPath;
 use crate::snapshot::{Change, Entry, File, Hash, Transition};
 
 /// The version of this format; the agent's hello carries the whole binary's hash besides.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 /// The most file content in one [`Block`], in bytes.
 pub const MAX_BLOCK_BYTES: usize = 128 * 1024;
 /// The longest file that travels in a batch with others, in bytes.
@@ -205,6 +205,8 @@ pub struct Open {
     pub excluded: Vec<RelPath>,
     /// Whether a missing root is created.
     pub create: bool,
+    /// Whether changes are told of as they happen; else only scans find them.
+    pub watch: bool,
 }
 
 /// Where the bytes of an `Apply` come from.

@@ -266,19 +266,18 @@ pub fn adopt(
 ) -> Vec<BaseDelta> {
     let mut deltas = Vec::new();
     let mut buried = BTreeSet::new();
+    let view = View { mode: Mode::TwoWay, local, remote, base: base.entries() };
     if trust_missing {
-        for path in base.entries().keys().filter(|path| !local.contains_key(*path)) {
+        for (path, _) in view.rows().filter(|(_, [local, _, base])| local.is_none() && base.is_some()) {
             buried.insert(path);
             deltas.push(BaseDelta::Tombstone { path: path.clone() });
         }
     }
     deltas.push(BaseDelta::Forget);
-    for (path, entry) in remote {
-        if matches!(entry, Entry::Opaque(_)) {
-            continue;
-        }
+    for (path, [own, entry, _]) in view.rows() {
+        let Some(entry) = entry.filter(|entry| !matches!(entry, Entry::Opaque(_))) else { continue };
         let set = || BaseDelta::Set { path: path.clone(), entry: Some(entry.clone()) };
-        match local.get(path) {
+        match own {
             Some(Entry::Opaque(_)) => {}
             Some(own) if own != entry => deltas.push(set()),
             Some(_) => {}

@@ -111,6 +111,8 @@ pub(crate) struct Worker {
 /// An open root and the state of its conversation.
 pub(crate) struct Session {
     workspace: Workspace,
+    /// Whether changes are to be told of as they happen.
+    watches: bool,
     /// Why there are no events at all.
     no_events: Option<String>,
     /// Feeds the inbox while it lives.
@@ -183,11 +185,11 @@ impl Worker {
         match (request, &mut self.session) {
             (Request::Open(open), _) => {
                 self.end_session();
-                self.open(|options| Workspace::open(options, open.clone()));
+                self.open(open.watch, |options| Workspace::open(options, open.clone()));
             }
             (Request::Look(open), _) => {
                 self.end_session();
-                self.open(|options| Workspace::look(options, open.clone()));
+                self.open(open.watch, |options| Workspace::look(options, open.clone()));
             }
             (Request::Scan { eager }, Some(_)) => self.scan(eager),
             (Request::Compare(outline), Some(_)) => self.compare(&outline),
@@ -262,7 +264,7 @@ impl Worker {
             // Nothing waits to be looked at, but events of the last moments may still be on their way.
             let (seconds, nanoseconds) = crate::known::now();
             let horizon = Horizon::told((seconds - 1, nanoseconds));
-            let is_told = session.watch_mode() == WatchMode::Events;
+            let is_told = session.is_told();
             session.workspace.save(Some(&horizon).filter(|_| is_told), &Dirty::default());
         }
         if is_due(&mut session.next_scan) {
@@ -274,7 +276,7 @@ impl Worker {
     fn end_session(&mut self) {
         let Some(mut session) = self.session.take() else { return };
         let horizon = Horizon::now(&session.workspace.tree.root);
-        let is_told = session.watch_mode() == WatchMode::Events;
+        let is_told = session.is_told();
         // It hands over what has happened until now.
         drop(session.watcher.take());
         let unsettled = self.inbox.take_dirty();
@@ -284,7 +286,11 @@ impl Worker {
         session.workspace.close();
     }
 
-    fn open(&mut self, open: impl Fn(ReplicaOptions) -> Result<(Workspace, RootInfo), Failure>) {
+    fn open(
+        &mut self,
+        watches: bool,
+        open: impl Fn(ReplicaOptions) -> Result<(Workspace, RootInfo), Failure>,
+    ) {
         let until = Instant::now() + self.options.limits.handover;
         let opened = loop {
             let opened = open(self.options.clone());
@@ -300,6 +306,7 @@ impl Worker {
         };
         let mut session = Session {
             workspace,
+            watches,
             no_events: None,
             watcher: None,
             readings: VecDeque::new(),
@@ -309,9 +316,11 @@ impl Worker {
             next_tidy: None,
             next_save: None,
         };
-        match session.startwatcher(&self.inbox) {
-            Ok(watcher) => session.watcher = Some(watcher),
-            Err(reason) => session.no_events = Some(reason),
+        if watches {
+            match session.start_watcher(&self.inbox) {
+                Ok(started) => session.watcher = Some(started),
+                Err(reason) => session.no_events = Some(reason),
+            }
         }
         #[cfg(test)]
         if let Some(configure) = &mut self.configure {
@@ -373,7 +382,10 @@ impl Worker {
                 true
             }
             Err(error) => {
-                session.next_scan = Some(Instant::now() + self.options.limits.poll);
+                // Until something was reported, whoever asked asks again.
+                if session.scanned {
+                    session.next_scan = Some(Instant::now() + self.options.limits.poll);
+                }
                 self.scan_failed(&error);
                 false
             }
@@ -476,7 +488,7 @@ impl Worker {
         let Some(session) = &mut self.session else { return };
         session.plan();
         let mode = session.watch_mode();
-        let mode = (session.told.as_ref() != Some(&mode)).then(|| {
+        let mode = (session.watches && session.told.as_ref() != Some(&mode)).then(|| {
             session.told = Some(mode.clone());
             mode
         });
@@ -525,12 +537,17 @@ impl Session {
         }
     }
 
-    fn startwatcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
+    fn start_watcher(&mut self, inbox: &Arc<Inbox>) -> Result<Watcher, String> {
         let table = Arc::new(WatchTable::new()?);
         let watcher = Watcher::start(Arc::clone(&table), Arc::clone(inbox))
             .map_err(|error| format!("the watcher can't be started: {error}"))?;
         self.workspace.tree.watches = Some(table);
         Ok(watcher)
+    }
+
+    /// Tells whether every change is told of.
+    fn is_told(&self) -> bool {
+        self.watches && self.watch_mode() == WatchMode::Events
     }
 
     fn watch_mode(&self) -> WatchMode {
@@ -544,6 +561,9 @@ impl Session {
 
     /// Sets when everything is scanned next, after a scan that began at `started`.
     fn schedule(&mut self, started: Instant) {
+        if !self.watches {
+            return;
+        }
         let limits = &self.workspace.options.limits;
         let ended = Instant::now();
         let pause: Duration = match self.watch_mode() {

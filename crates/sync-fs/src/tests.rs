@@ -156,6 +156,7 @@ impl Desk {
             ignore: self.ignore.clone(),
             excluded: Vec::new(),
             create: false,
+            watch: true,
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let pair = Pair::open(PairOptions {
         local: here.clone(),
         ignore: ignore.clone(),
-        remote: Open { root, ignore, excluded: Vec::new(), create: true },
+        remote: Open { root, ignore, excluded: Vec::new(), create: true, watch: true },
         state: state.clone(),
         engine: EngineConfig::default(),
         protect: false,

@@ -34,7 +34,13 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let pair = Pair::open(PairOptions {
         local: here.clone(),
         ignore: Vec::new(),
-        remote: Open { root: "/".to_owned(), ignore: Vec::new(), excluded: Vec::new(), create: true },
+        remote: Open {
+            root: "/".to_owned(),
+            ignore: Vec::new(),
+            excluded: Vec::new(),
+            create: true,
+            watch: true,
+        },
         state,
         engine: EngineConfig { eager: true, ..EngineConfig::default() },
         protect: true,

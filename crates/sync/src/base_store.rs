@@ -18,6 +18,8 @@ const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 /// Journal bytes after which a new snapshot is written.
 const COMPACT_BYTES: u64 = 4 * 1024 * 1024;
+/// More steps than this, if they are most of the base, are written as a new snapshot at once.
+const MANY: usize = 1024;
 /// A journal up to this length goes on in the next session; one that is longer costs more to read than it saves.
 const RESUME_BYTES: u64 = 256 * 1024;
 
@@ -77,9 +79,11 @@ impl BaseStore {
 
     /// Adds what both sides now agree on; `base` is what comes of it.
     pub(crate) fn append(&mut self, deltas: &[BaseDelta], base: &Base) -> io::Result<()> {
-        let bytes: Vec<u8> = deltas.iter().flat_map(record::encode_delta).collect();
+        let is_most = deltas.len() > MANY && deltas.len() >= base.entries().len() / 2;
+        let bytes: Vec<u8> =
+            if is_most { Vec::new() } else { deltas.iter().flat_map(record::encode_delta).collect() };
         self.journal_bytes += bytes.len() as u64;
-        if self.journal_bytes > COMPACT_BYTES {
+        if is_most || self.journal_bytes > COMPACT_BYTES {
             (self.journal, self.journal_bytes) = begin(&self.folder, base)?;
             return Ok(());
         }

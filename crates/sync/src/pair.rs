@@ -187,6 +187,7 @@ impl Pair {
                 ignore: self.options.ignore.clone(),
                 excluded: Vec::new(),
                 create: false,
+                watch: self.options.remote.watch,
             },
         );
         let mut remote: Option<Peer> = None;
@@ -240,10 +241,12 @@ impl Pair {
             }
         }
         self.ledger.save(&self.options.state);
-        local.close().await;
-        if let Some(remote) = remote {
-            remote.close().await;
-        }
+        let remote = async {
+            if let Some(remote) = remote {
+                remote.close().await;
+            }
+        };
+        tokio::join!(local.close(), remote);
     }
 
     /// Does what is wanted of it.

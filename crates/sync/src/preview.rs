@@ -103,10 +103,11 @@ pub async fn preview(options: &PairOptions, local: Peer, remote: Peer) -> Result
         ignore: options.ignore.clone(),
         excluded: Vec::new(),
         create: false,
+        watch: false,
     };
     let (local, remote) = tokio::join!(
         look(local, Side::Local, open),
-        look(remote, Side::Remote, Open { create: false, ..options.remote.clone() })
+        look(remote, Side::Remote, Open { create: false, watch: false, ..options.remote.clone() })
     );
     let (local, remote) = (local?, remote?);
     // The engine knows what of the base still holds, and what looks like a loss. It is told of both sides and its

@@ -44,8 +44,13 @@ impl Remote {
     }
 
     async fn open(&mut self, root: &str) {
-        let open =
-            Open { root: root.to_owned(), ignore: vec!["*.log".to_owned()], excluded: vec![], create: false };
+        let open = Open {
+            root: root.to_owned(),
+            ignore: vec!["*.log".to_owned()],
+            excluded: vec![],
+            create: false,
+            watch: true,
+        };
         self.send(&[Request::Open(open), Request::Scan { eager: false }]).await;
     }
 

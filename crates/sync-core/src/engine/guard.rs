@@ -125,7 +125,7 @@ impl Guard {
         }
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.now += 1;
         let rests = !std::mem::take(&mut self.stirred);
         for losses in &mut self.sides {
@@ -137,7 +137,7 @@ impl Guard {
         }
     }
 
-    fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         let waits =
             |losses: &Losses| losses.halted.is_none() && !(losses.spent.is_empty() && losses.born.is_empty());
         self.sides.iter().any(waits)
@@ -145,17 +145,6 @@ impl Guard {
 }
 
 impl Engine {
-    /// Tells the engine that a second has gone by, by which it knows what happens at once and what does not; to be
-    /// called while [`needs_ticks`](Self::needs_ticks).
-    pub fn tick(&mut self) {
-        self.guard.tick();
-    }
-
-    /// Tells whether [`tick`](Self::tick) is to be called each second.
-    pub fn needs_ticks(&self) -> bool {
-        self.guard.is_waiting()
-    }
-
     /// Looks whether a path is one that only one side has lost.
     pub(super) fn watch_deletion(&mut self, path: &RelPath) {
         let was_leaf = self.had_file(path) && !self.base.is_tombstoned(path);

@@ -35,7 +35,7 @@ impl Engine {
             (_, Reply::Contents(news)) => self.contents(side, news)?,
             (_, Reply::Fetched { id, files }) => self.fetched(side, id, files)?,
             (_, Reply::Installed { id, failed }) => self.installed(side, id, failed)?,
-            (_, Reply::ScanFailed(failure)) => self.scan_failed(side, &failure)?,
+            (_, Reply::ScanFailed(failure)) => self.scan_failed(side, failure)?,
             (_, Reply::Changed(changes)) => self.changed(side, changes)?,
             (_, Reply::Applied { id, outcome }) => {
                 let outcome = match outcome {
@@ -117,14 +117,19 @@ impl Engine {
         }
     }
 
-    fn scan_failed(&mut self, side: Side, failure: &Failure) -> Result<(), EngineError> {
+    fn scan_failed(&mut self, side: Side, failure: Failure) -> Result<(), EngineError> {
         let replica = &mut self.replicas[side as usize];
         if !replica.is_scanning() {
             return Err(EngineError::OutOfTurn { side, what: "the end of a scan" });
         }
         replica.scan_failed();
+        let is_first = replica.state() == State::Scanning;
         let message = format!("can't be scanned: {}", failure.message);
         self.problems.root(side, Some(message), &mut self.events);
+        if is_first {
+            self.unscanned[side as usize] = true;
+            self.events.push_back(SyncEvent::ScanFailed { side, failure });
+        }
         Ok(())
     }
 

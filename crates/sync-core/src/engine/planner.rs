@@ -59,9 +59,10 @@ impl Engine {
             }
         }
         self.dirty = dirty;
-        for (path, entry) in agreed {
-            self.agree(&path, entry);
+        for (path, _) in agreed.iter().filter(|(_, entry)| entry.is_none()) {
+            self.deletion_agreed(path);
         }
+        self.records.extend(self.base.agree_all(agreed));
     }
 
     fn adopt(&mut self, epoch: [u8; 16]) {

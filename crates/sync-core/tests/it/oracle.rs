@@ -185,7 +185,7 @@ impl Pair {
     }
 
     fn connect(&mut self, side: Side) {
-        let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false };
+        let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true };
         self.engine.connect(side, open);
         self.drain();
     }

@@ -63,7 +63,10 @@ impl Pair {
     }
 
     fn connect(&mut self, side: Side) {
-        self.engine.connect(side, Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false });
+        self.engine.connect(
+            side,
+            Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true },
+        );
     }
 
     fn put(&mut self, side: Side, at: &str, node: Node) {
@@ -175,7 +178,7 @@ fn the_first_sync_of_many_files_is_pipelined() {
     let names: Vec<_> = (0..300).map(|n| format!("d{}/f{n}", n % 7)).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), node(name))).collect();
     let mut engine = Engine::new(EngineConfig::default(), Base::default());
-    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false };
+    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true };
     let mut disks: [Disk; 2] = Default::default();
     for (at, node) in &files {
         disks[0].edit(&path(at).parent().unwrap(), Some(Node::Directory));
@@ -572,7 +575,7 @@ fn protected_paths_go_out_and_never_come_in() {
 /// An engine that was told of both sides and has asked for what it wants.
 fn asking() -> Engine {
     let mut engine = Engine::new(EngineConfig::default(), Base::default());
-    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false };
+    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true };
     for side in Side::BOTH {
         engine.connect(side, open.clone());
         let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
@@ -947,7 +950,10 @@ fn what_was_not_asked_about_is_not_the_same() {
 fn too_many_entries_are_refused() {
     let config = EngineConfig { max_entries: 3, ..EngineConfig::default() };
     let mut engine = Engine::new(config, Base::default());
-    engine.connect(Side::Remote, Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false });
+    engine.connect(
+        Side::Remote,
+        Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true },
+    );
     let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
     engine.handle_reply(Side::Remote, Reply::Opened(info)).unwrap();
     let entries = |names: [&str; 2]| {
@@ -1071,4 +1077,26 @@ fn a_link_out_of_the_root_is_not_taken_whatever_it_is_called() {
             .unwrap();
     }
     assert_eq!(pair.engine.poll_request(), None);
+}
+
+#[test]
+fn a_first_scan_that_failed_is_tried_again() {
+    let mut engine = Engine::new(EngineConfig::default(), Base::default());
+    let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: false };
+    engine.connect(Side::Local, open);
+    let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
+    let mut requests = |engine: &mut Engine| -> Vec<Request> {
+        std::iter::from_fn(|| engine.poll_request()).map(|(_, request)| request).collect()
+    };
+    assert!(matches!(requests(&mut engine)[..], [Request::Open(_), Request::Scan { .. }]));
+    engine.handle_reply(Side::Local, Reply::Opened(info)).unwrap();
+    assert!(!engine.needs_ticks());
+    let failure = towline_sync_core::message::Failure { errno: 5, message: "input/output error".to_owned() };
+    engine.handle_reply(Side::Local, Reply::ScanFailed(failure.clone())).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| engine.poll_event()).collect();
+    assert!(events.contains(&SyncEvent::ScanFailed { side: Side::Local, failure }), "{events:?}");
+    assert!(engine.needs_ticks() && requests(&mut engine).is_empty());
+    engine.tick();
+    assert!(matches!(requests(&mut engine)[..], [Request::Scan { .. }]));
+    assert!(!engine.needs_ticks(), "one at a time");
 }

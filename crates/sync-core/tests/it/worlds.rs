@@ -80,7 +80,7 @@ fn config(eager: bool) -> EngineConfig {
 }
 
 fn open() -> Open {
-    Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false }
+    Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: true }
 }
 
 impl World {

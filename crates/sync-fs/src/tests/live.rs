@@ -61,6 +61,7 @@ impl Live {
             ignore: ignore.iter().map(|line| (*line).to_owned()).collect(),
             excluded: Vec::new(),
             create: false,
+            watch: true,
         }));
         let Ok(Reply::Opened(_)) = reply_rx.recv_timeout(DEADLINE) else { panic!("not opened") };
         let mut live = Self { root, replica, mirror: BTreeMap::new(), changes: BTreeMap::new(), reply_rx };

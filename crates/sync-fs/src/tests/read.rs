@@ -186,7 +186,13 @@ fn a_long_file_holds_nothing_up() {
         }
     };
     let root = root.path().to_str().unwrap().to_owned();
-    replica.request(Request::Open(Open { root, ignore: Vec::new(), excluded: Vec::new(), create: false }));
+    replica.request(Request::Open(Open {
+        root,
+        ignore: Vec::new(),
+        excluded: Vec::new(),
+        create: false,
+        watch: true,
+    }));
     replica.request(Request::Read { id: 1, path: path("long"), expect: expect(&long), basis: Basis::None });
     assert_eq!(next_data(), (1, false));
     replica.request(Request::Read { id: 2, path: path("small"), expect: expect(b"1"), basis: Basis::None });

@@ -107,6 +107,7 @@ fn excluded_paths_are_left_alone() {
         ignore: Vec::new(),
         excluded: vec![path("data")],
         create: false,
+        watch: true,
     };
     let (mut workspace, _) = Workspace::open(ReplicaOptions::default(), open).unwrap();
     assert_eq!(scan(&mut workspace.tree).into_keys().collect::<Vec<_>>(), ["f"]);
@@ -146,6 +147,7 @@ fn a_root_that_is_another_one_is_no_empty_root() {
         ignore: Vec::new(),
         excluded: Vec::new(),
         create: false,
+        watch: true,
     };
     let (mut workspace, _) = Workspace::open(ReplicaOptions::default(), request).unwrap();
     assert_eq!(scan(&mut workspace.tree).len(), 2);
@@ -353,7 +355,7 @@ fn the_token_lives_with_the_folder() {
         let home = desk.root;
         let open = |root: &std::path::Path| {
             let root = root.to_str().unwrap().to_owned();
-            let request = Open { root, ignore: Vec::new(), excluded: Vec::new(), create: true };
+            let request = Open { root, ignore: Vec::new(), excluded: Vec::new(), create: true, watch: true };
             let (workspace, info) = Workspace::open(options.clone(), request).unwrap();
             workspace.close();
             info.epoch
@@ -384,6 +386,7 @@ fn a_staging_folder_that_is_not_ours_is_refused() {
         ignore: Vec::new(),
         excluded: Vec::new(),
         create: false,
+        watch: true,
     };
     symlink(outside.path(), home.path().join(STAGE_DIR)).unwrap();
     assert!(Workspace::open(ReplicaOptions::default(), request()).is_err());
@@ -402,7 +405,13 @@ fn a_root_stays_below_its_prefix() {
     let pod = tempfile::tempdir().unwrap();
     let options = ReplicaOptions { prefix: Some(pod.path().to_owned()), ..ReplicaOptions::default() };
     let open = |root: &str| {
-        let request = Open { root: root.to_owned(), ignore: Vec::new(), excluded: Vec::new(), create: true };
+        let request = Open {
+            root: root.to_owned(),
+            ignore: Vec::new(),
+            excluded: Vec::new(),
+            create: true,
+            watch: true,
+        };
         Workspace::open(options.clone(), request).map(|(workspace, _)| workspace.tree.root.path().to_owned())
     };
     assert_eq!(open("/app/src").unwrap(), pod.path().join("app/src"));

@@ -247,6 +247,34 @@ fn ignored_changes_are_not_told() {
 }
 
 #[test]
+fn who_did_not_ask_is_told_by_scans_alone() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("f"), "1").unwrap();
+    let (reply_tx, reply_rx) = sync_channel(16);
+    let replica = crate::spawn(ReplicaOptions::default(), move |reply| reply_tx.send(reply).is_ok()).unwrap();
+    replica.request(Request::Open(Open {
+        root: root.path().to_str().unwrap().to_owned(),
+        ignore: Vec::new(),
+        excluded: Vec::new(),
+        create: false,
+        watch: false,
+    }));
+    let next = || reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
+    let scan = || {
+        replica.request(Request::Scan { eager: false });
+        let Reply::Entries { entries, last: true } = next() else { panic!("the scan was told of first") };
+        entries.len()
+    };
+    assert!(matches!(next(), Reply::Opened(_)));
+    assert_eq!(scan(), 1);
+    fs::write(root.path().join("g"), "1").unwrap();
+    assert_eq!(scan(), 2);
+    // Nothing came in between, and nothing comes after.
+    replica.close();
+    assert!(reply_rx.recv().is_err());
+}
+
+#[test]
 fn ends_when_nobody_listens() {
     let root = tempfile::tempdir().unwrap();
     let (ended_tx, ended_rx) = sync_channel::<()>(0);
@@ -260,6 +288,7 @@ fn ends_when_nobody_listens() {
         ignore: Vec::new(),
         excluded: Vec::new(),
         create: false,
+        watch: true,
     }));
     let ended = ended_rx.recv_timeout(Duration::from_secs(20));
     assert_eq!(ended, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
@@ -275,6 +304,7 @@ fn a_session_waits_for_the_last_one_to_end() {
         ignore: Vec::new(),
         excluded: Vec::new(),
         create: false,
+        watch: true,
     });
     let second = |handover| {
         let (reply_tx, reply_rx) = sync_channel(16);
@@ -308,8 +338,13 @@ fn what_comes_before_a_root_is_refused() {
     replica.request(Request::Sign { id: 2, path: path("f"), expect });
     replica.request(Request::Keep { id: 3, path: path("f"), file: expect });
     replica.request(Request::Cancel { id: 4 });
-    let open =
-        Open { root: "/nowhere/at/all".to_owned(), ignore: Vec::new(), excluded: Vec::new(), create: false };
+    let open = Open {
+        root: "/nowhere/at/all".to_owned(),
+        ignore: Vec::new(),
+        excluded: Vec::new(),
+        create: false,
+        watch: true,
+    };
     replica.request(Request::Open(open));
     let next = || reply_rx.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(matches!(next(), Reply::ScanFailed(_)));

@@ -83,7 +83,10 @@ pub(crate) fn engine(place: &Path) -> io::Result<ExitCode> {
     let mut engine = Engine::new(config, base);
     for (side, name) in [(Side::Local, "local"), (Side::Remote, "remote")] {
         let root = place.join(name).to_string_lossy().into_owned();
-        engine.connect(side, Open { root, ignore: Vec::new(), excluded: Vec::new(), create: true });
+        engine.connect(
+            side,
+            Open { root, ignore: Vec::new(), excluded: Vec::new(), create: true, watch: true },
+        );
     }
     let (mut encoder, mut stdout, mut applied) = (Encoder::new(), io::stdout(), 0);
     loop {

@@ -183,7 +183,8 @@ impl Laptop {
 
     pub(crate) fn connect(&mut self, side: Side) {
         let root = self.place.path().join("root").to_string_lossy().into_owned();
-        self.engine.connect(side, Open { root, ignore: vec![], excluded: vec![], create: false });
+        self.engine
+            .connect(side, Open { root, ignore: vec![], excluded: vec![], create: false, watch: true });
     }
 
     pub(crate) fn disconnect(&mut self) {

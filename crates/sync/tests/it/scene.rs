@@ -61,6 +61,7 @@ impl Scene {
                 ignore: self.ignore.clone(),
                 excluded: Vec::new(),
                 create: true,
+                watch: true,
             },
             state: self.state(),
             engine: EngineConfig { mode: self.mode, ..EngineConfig::default() },

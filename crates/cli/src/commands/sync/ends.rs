@@ -78,7 +78,13 @@ impl Ends {
         PairOptions {
             local: self.source.clone(),
             ignore: self.ignore.clone(),
-            remote: Open { root, ignore: self.ignore.clone(), excluded: Vec::new(), create: true },
+            remote: Open {
+                root,
+                ignore: self.ignore.clone(),
+                excluded: Vec::new(),
+                create: true,
+                watch: args.watch,
+            },
             state: self.state.clone(),
             engine: EngineConfig { mode: args.mode.into(), eager: true, ..EngineConfig::default() },
             protect: false,

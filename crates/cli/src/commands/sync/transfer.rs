@@ -32,12 +32,20 @@ pub(super) async fn run(ui: &mut Ui, args: &Sync) -> Outcome {
     for warning in &ends.warnings {
         ui.warn(warning);
     }
-    let pair = open(ui, args, &ends)?;
     ui.phase(&format!("looking through {} and {}", ends.source.display(), ends.far_name));
-    let Some(reached) = signals.unless_interrupted(ends.reach(args)).await else {
+    // The other end starts while what is known is read; if that can't be had, it is let go.
+    let reaching = async { tokio::try_join!(open(args, &ends), ends.reach(args)) };
+    let Some(reached) = signals.unless_interrupted(reaching).await else {
         return Ok(exit_code::INTERRUPTED);
     };
-    let (far, peer) = reached?;
+    let (pair, (far, peer)) = reached?;
+    if let Some(why) = pair.began_anew() {
+        ui.warn(&format!(
+            "what both sides last agreed on can't be understood ({why}) and was put aside as {}: they are compared anew, \
+             and nothing is deleted",
+            ends.state.join("base.unreadable").display()
+        ));
+    }
     let (command_tx, command_rx) = mpsc::channel(4);
     let (news_tx, news_rx) = mpsc::channel(64);
     // The first thing it is told, so there is room.
@@ -51,16 +59,12 @@ pub(super) async fn run(ui: &mut Ui, args: &Sync) -> Outcome {
     transfer.end(ui, outcome, began, running).await
 }
 
-fn open(ui: &mut Ui, args: &Sync, ends: &Ends) -> Result<Pair, Failure> {
-    let pair = Pair::open(ends.options(args)).map_err(busy)?.rescan_every(args.rescan_interval);
+async fn open(args: &Sync, ends: &Ends) -> Result<Pair, Failure> {
+    let options = ends.options(args);
+    let opened = tokio::task::spawn_blocking(move || Pair::open(options)).await;
+    let opened = opened.map_err(|error| Failure::new(error.to_string()).code(exit_code::INTERNAL))?;
+    let pair = opened.map_err(busy)?.rescan_every(args.rescan_interval);
     pair.describe(&ends.far_name, ends.destination.as_deref(), ends.ignore_file.as_deref())?;
-    if let Some(why) = pair.began_anew() {
-        ui.warn(&format!(
-            "what both sides last agreed on can't be understood ({why}) and was put aside as {}: they are compared anew, \
-             and nothing is deleted",
-            ends.state.join("base.unreadable").display()
-        ));
-    }
     Ok(pair)
 }
 
@@ -128,12 +132,13 @@ impl Transfer<'_> {
     /// Takes in what the engine says. Returns the exit code when it is over.
     async fn happened(&mut self, ui: &mut Ui, event: SyncEvent) -> Result<Option<u8>, Failure> {
         match &event {
-            SyncEvent::OpenFailed { failure, side } => {
-                let name = match side {
-                    Side::Local => self.ends.source.display().to_string(),
-                    Side::Remote => self.ends.far_name.clone(),
-                };
-                return Err(refused(&name, failure));
+            SyncEvent::OpenFailed { failure, side } => return Err(refused(&self.name(*side), failure)),
+            SyncEvent::ScanFailed { failure, side } if !self.args.watch => {
+                return Err(Failure::new(format!(
+                    "{} can't be looked through: {}",
+                    self.name(*side),
+                    failure.message
+                )));
             }
             SyncEvent::Halted { .. } if self.args.approve_deletions => {
                 let _ = self.command_tx.send(Command::ApproveDeletions).await;
@@ -174,6 +179,13 @@ impl Transfer<'_> {
             }
         }
         Ok(Some(exit_code::OK))
+    }
+
+    fn name(&self, side: Side) -> String {
+        match side {
+            Side::Local => self.ends.source.display().to_string(),
+            Side::Remote => self.ends.far_name.clone(),
+        }
     }
 
     /// Goes on after the other side was lost, if it may be reached again, and else says why it is over.
