@@ -94,6 +94,9 @@ pub(crate) struct Up {
     /// Takes the workload from whoever holds it.
     #[arg(long)]
     pub(crate) takeover: bool,
+    /// What to do about controllers that would undo dev mode: Argo CD, Flux, KEDA. See docs/controllers.md.
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) gitops: Gitops,
     /// Agrees to the manifest with this hash, as the question about it shows it.
     #[arg(long, value_name = "HASH")]
     pub(crate) trust_manifest: Option<String>,
@@ -103,6 +106,18 @@ pub(crate) struct Up {
     /// Set for the process that `--detach` leaves behind.
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
+}
+
+/// What to do about controllers that would undo dev mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Gitops {
+    /// Leave them alone; where dev mode would not last, don't begin.
+    #[default]
+    Leave,
+    /// Ask about each, where there is something to pause.
+    Ask,
+    /// Set their own pause until dev mode ends.
+    Pause,
 }
 
 /// Ends dev mode: the original workload runs again as before, nothing of ours is left.

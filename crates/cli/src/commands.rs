@@ -13,6 +13,7 @@ mod status;
 mod sync;
 mod up;
 mod up_detached;
+mod up_plan;
 mod validate;
 
 use clap::Parser;

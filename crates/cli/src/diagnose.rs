@@ -105,6 +105,11 @@ impl From<SessionError> for Failure {
             },
             SessionError::WorkloadAmbiguous { .. } => failure.hint("add labels to the manifest's selector"),
             SessionError::Refused { hint, .. } => failure.hint(hint),
+            SessionError::Obstacles { obstacles } => {
+                obstacles.into_iter().fold(failure, |failure, obstacle| failure.hint(obstacle.mend))
+            }
+            SessionError::StillPaused { .. } => failure
+                .hint("everything else is as it was; with the right to patch it, or by someone who has it: towline down"),
             SessionError::RightsMissing { namespace, .. } => {
                 let mut failure = failure
                     .hint("ask for this Role and a RoleBinding to you; it needs no right on Secrets")

@@ -12,6 +12,7 @@
 mod field_owners;
 mod names;
 mod patch;
+mod pause;
 mod plan;
 mod quantity;
 mod read_back;
@@ -25,6 +26,7 @@ pub use names::{
     SESSION_LABEL, clone_name, labels, lease_name,
 };
 pub use patch::{DevClone, FieldChange, HIDDEN, clone_of, park, pod_of};
+pub use pause::Pause;
 pub use plan::{Agent, DevPlan, Lifecycle, PlanError, Probes};
 pub use read_back::{Drift, read_back};
 pub use record::{

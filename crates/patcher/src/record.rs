@@ -13,6 +13,7 @@ use crate::names::{
     is_label_value, is_name, is_session, labels, lease_name,
 };
 use crate::patch::DevClone;
+use crate::pause::Pause;
 use crate::plan::{DevPlan, PlanError};
 use crate::workload::{digest, items, replicas, template_hash, text};
 
@@ -85,6 +86,9 @@ pub struct Record {
     /// When the original was scaled down again, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub re_parks: Vec<i64>,
+    /// The controllers that are paused, or are about to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Pause>,
     /// The version of the tool that wrote this.
     pub tool: String,
 }
@@ -178,6 +182,7 @@ impl Record {
             config_map: plan.agent.config_map.clone(),
             down_first: clone.down_first.clone(),
             re_parks: Vec::new(),
+            pauses: Vec::new(),
             tool: tool.to_owned(),
         };
         record.read(original);
@@ -241,6 +246,12 @@ impl Record {
         self.re_parks.drain(..extra);
     }
 
+    /// Remembers that a controller is about to be paused; to be stored before it is.
+    pub fn remember_pause(&mut self, pause: Pause) {
+        self.pauses.retain(|known| !known.is_of(&pause));
+        self.pauses.push(pause);
+    }
+
     /// Tells whether a clone that is there is the one that was sent: then a session can go on with it.
     pub fn is_of(&self, clone: &DevClone) -> bool {
         self.clone_spec_hash == Self::hash_of_spec(&self.session, &clone.object)
@@ -288,6 +299,7 @@ impl Record {
             (is_name(&self.container), "container is no name"),
             (!self.uid.is_empty(), "uid is empty"),
             ((0..=i64::from(i32::MAX)).contains(&self.replicas), "replicas is out of range"),
+            (self.pauses.iter().all(Pause::is_plain), "a pause is none of ours"),
             (
                 self.owners.iter().all(|owner| matches!(owner.operation.as_str(), "Apply" | "Update")),
                 "operation of an owner is neither Apply nor Update",
@@ -393,7 +405,7 @@ pub fn hold(lease: &Value) -> Result<Held, RecordError> {
 
 /// Returns the way back without Towline, as commands for a shell.
 pub fn how_to_undo(record: &Record) -> String {
-    let Record { namespace, name, clone, session, replicas, .. } = record;
+    let Record { namespace, name, clone, session, replicas, pauses, .. } = record;
     let kind = record.kind.to_ascii_lowercase();
     let scale = format!("kubectl -n {namespace} scale {kind} {name} --replicas={replicas}");
     let delete = format!("kubectl -n {namespace} delete {kind} {clone} --ignore-not-found");
@@ -405,6 +417,7 @@ pub fn how_to_undo(record: &Record) -> String {
         (true, false) => lines.extend([scale, delete]),
         (true, true) => lines.extend([delete, scale]),
     }
+    lines.extend(pauses.iter().map(Pause::how_to_undo));
     lines.push(format!("kubectl -n {namespace} delete lease {}", lease_name(&record.kind, name)));
     lines.push(format!(
         "# where no other session is left: kubectl -n {namespace} delete configmap {}",

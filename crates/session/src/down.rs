@@ -6,6 +6,7 @@ use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, DeleteOptions, LEASES, Obj
 use towline_patcher::{Difference, Held, MANAGED_BY, MANAGED_BY_LABEL, Record, SESSION_LABEL};
 
 use crate::context::Context;
+use crate::controllers::pause;
 use crate::error::SessionError;
 use crate::event::Event;
 use crate::journal::{self, Journal};
@@ -100,6 +101,7 @@ pub(crate) async fn revert(
     }
     delete_clones(context, &record, tell).await?;
     delete_agents(context, journal, tell).await?;
+    pause::undo(context, &record, tell).await?;
 
     let (name, uid) = journal.identity();
     let lease = Object::new(LEASES, &context.namespace, &name);

@@ -6,6 +6,8 @@ use towline_cluster::ClusterError;
 use towline_cluster::port::Right;
 use towline_sync::SyncError;
 
+use crate::obstacle::Obstacle;
+
 /// Why `up`, `down` or `status` could not do what was asked. Until the record is written nothing in the cluster has
 /// changed; after that a failure is undone before it is reported, or `down` undoes it.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,22 @@ pub enum SessionError {
         why: String,
         /// What to do.
         hint: String,
+    },
+    /// What stands in the way of a session, all of it. Nothing was written.
+    #[error("the session can't begin: {}", obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Obstacles {
+        /// Each with what mends it.
+        obstacles: Vec<Obstacle>,
+    },
+    /// A controller's pause could not be set back. The record stays, so that it can be tried again.
+    #[error("{object} is still paused ({switch}): {source}")]
+    StillPaused {
+        /// Kind, namespace and name.
+        object: String,
+        /// What pauses it.
+        switch: String,
+        /// Why.
+        source: Box<ClusterError>,
     },
     /// Rights are missing for the way in or the way back.
     #[error("rights are missing in namespace {namespace}: {}", list(missing))]

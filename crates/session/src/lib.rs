@@ -10,6 +10,7 @@
 
 mod connection;
 pub mod context;
+pub mod controllers;
 pub mod down;
 pub mod error;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod gc;
 pub mod journal;
 mod live;
 pub mod machine;
+pub mod obstacle;
 mod original;
 mod output;
 pub mod plan;
@@ -31,6 +33,7 @@ pub mod translate;
 pub mod up;
 
 pub use context::{AgentSource, Context};
+pub use controllers::truce::Gitops;
 pub use error::SessionError;
 pub use event::{Ending, Event, State};
 pub use request::UpRequest;

@@ -13,8 +13,11 @@ use towline_cluster::port::{
 use towline_patcher::{AtZero, DevClone, FieldChange, Held, Record};
 
 use crate::context::{AgentSource, Context};
+use crate::controllers::truce::{self, Truce};
+use crate::controllers::{self, Touch};
 use crate::error::SessionError;
 use crate::journal;
+use crate::obstacle::Obstacle;
 use crate::pod::text;
 use crate::request::{UpRequest, Workload};
 use crate::rights;
@@ -46,6 +49,10 @@ pub struct UpPlan {
     pub record: Record,
     /// The session that is there already and goes on, with its Lease as read.
     pub resumed: Option<(Value, Held)>,
+    /// Who else has to do with the workload, and what is paused for the session.
+    pub truce: Truce,
+    /// What stands in the way. With any of it [`crate::up::up`] does not begin.
+    pub obstacles: Vec<Obstacle>,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
     /// The request, with session and agent filled in.
@@ -68,6 +75,8 @@ impl UpPlan {
             format!("create Lease {lease} (the record that undoes it all)"),
             format!("create ConfigMap {} (the agent)", record.config_map),
         ];
+        let pauses = self.truce.pauses.iter();
+        writes.extend(pauses.map(|pause| format!("pause {} ({})", pause.target(), pause.words())));
         match &record.down_first {
             Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
             None => writes.extend([clone, format!("{park}, once the dev container is in sync and runs")]),
@@ -128,11 +137,15 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     request.plan.scratch = read_only_folders(&original, &request);
     let clone = towline_patcher::clone_of(&original, &request.plan)?;
     let record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+    let mut obstacles = Vec::new();
+    let session = resumed.as_ref().map(|(_, held)| held.record.session.as_str());
+    let findings = controllers::look(context, &original, Touch::Replicas, session).await?;
+    let truce = truce::settle(context, findings, request.gitops, &mut obstacles).await?;
     let goes_on = resumed.as_ref().is_some_and(|(_, held)| held.record.is_of(&clone));
     if !goes_on {
-        dry_run(context, &original, &clone, &record, &mut notes).await?;
+        dry_run(context, &original, &clone, &record, &mut notes, &mut obstacles).await?;
     }
-    Ok(UpPlan { original, clone, record, resumed, notes, request })
+    Ok(UpPlan { original, clone, record, resumed, truce, obstacles, notes, request })
 }
 
 /// Returns the synced folders that a read-only root file system would keep from being written.
@@ -340,8 +353,16 @@ async fn dry_run(
     clone: &DevClone,
     record: &Record,
     notes: &mut Vec<String>,
+    obstacles: &mut Vec<Obstacle>,
 ) -> Result<(), SessionError> {
     let options = WriteOptions { dry_run: true };
+    let mut denied = |error: ClusterError| match Obstacle::of(&error) {
+        Some(obstacle) => {
+            obstacles.push(obstacle);
+            Ok(())
+        }
+        None => Err(error),
+    };
     let namespace = context.namespace.as_str();
     let pod = towline_patcher::pod_of(&clone.object);
     match context.cluster.create(PODS, namespace, &pod, &options).await {
@@ -356,12 +377,18 @@ async fn dry_run(
         // Room for one more pod comes with the original's going.
         Err(ClusterError::Forbidden { message, .. })
             if record.down_first.is_some() && message.contains("exceeded quota") => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => denied(error)?,
     }
-    let stored = context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await?;
-    no_drift(&record.clone, &clone.object, &stored)?;
+    match context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await {
+        Ok(stored) => no_drift(&record.clone, &clone.object, &stored)?,
+        Err(error) => denied(error)?,
+    }
     let park = Patch::Merge(towline_patcher::park(original));
-    context.cluster.patch(&crate::original::object(context, record), &park, &options).await?;
+    if let Err(error) =
+        context.cluster.patch(&crate::original::object(context, record), &park, &options).await
+    {
+        denied(error)?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use towline_patcher::DevPlan;
 
 use crate::context::AgentSource;
+use crate::controllers::truce::Gitops;
 
 /// Everything `up` needs besides the cluster. Made from a manifest by [`crate::translate`].
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct UpRequest {
     pub agent: AgentSource,
     /// Takes the workload from whoever holds it.
     pub takeover: bool,
+    /// What to do about controllers that would undo the session.
+    pub gitops: Gitops,
 }
 
 /// How the workload is named.

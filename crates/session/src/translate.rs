@@ -12,6 +12,7 @@ use towline_manifest::{
 use towline_patcher::{DevPlan, Lifecycle, Probes};
 
 use crate::context::AgentSource;
+use crate::controllers::truce::Gitops;
 use crate::error::SessionError;
 use crate::request::{Folder, Forward, Reverse, UpRequest, Workload};
 
@@ -26,6 +27,8 @@ pub struct Choices {
     pub agent: AgentSource,
     /// Takes the workload from whoever holds it.
     pub takeover: bool,
+    /// What to do about controllers that would undo the session.
+    pub gitops: Gitops,
 }
 
 /// Makes the request for one dev service. Reads the ignore files; `manifest_path` is where the manifest lies.
@@ -65,6 +68,7 @@ pub fn request(
         patience: dev.timeout.resources,
         agent: choices.agent,
         takeover: choices.takeover,
+        gitops: choices.gitops,
     })
 }
 
@@ -207,7 +211,8 @@ mod tests {
         let context = Context { variables: &|_| None, disk: &Folders, repository: None };
         let manifest = parse(Source { name: "okteto.yml", text, path }, &context).manifest.unwrap();
         let agent = AgentSource::Host { hash: String::new() };
-        let choices = Choices { command: None, process_environment: Vec::new(), agent, takeover: false };
+        let (process_environment, gitops) = (Vec::new(), Gitops::Leave);
+        let choices = Choices { command: None, process_environment, agent, takeover: false, gitops };
         let request = request(&manifest, manifest.dev("web").unwrap(), path, choices).unwrap();
         let forwards: Vec<_> = request.forwards.iter().map(|one| (one.begins(), one.leads())).collect();
         let expected = [("127.0.0.2:3", "container:4"), ("127.0.0.2:1", "db:2")];

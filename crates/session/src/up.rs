@@ -16,6 +16,7 @@ use towline_sync_core::message::Open;
 use towline_sync_core::path::RelPath;
 
 use crate::context::{AgentSource, Context};
+use crate::controllers::pause;
 use crate::down;
 use crate::error::SessionError;
 use crate::event::{Ending, Event, State};
@@ -100,6 +101,9 @@ pub async fn up(
     plan: UpPlan,
     size: Option<TerminalSize>,
 ) -> Result<Session, SessionError> {
+    if !plan.obstacles.is_empty() {
+        return Err(SessionError::Obstacles { obstacles: plan.obstacles });
+    }
     let ports = forward::bind(&plan.request.forwards).await?;
     let folders = plan
         .request
@@ -167,6 +171,12 @@ async fn begin(
     journal: &mut Journal,
     event_tx: &mpsc::Sender<Event>,
 ) -> Result<(), SessionError> {
+    let mut paused = Vec::new();
+    let pausing = pause::set(context, journal, &plan.truce.pauses, &mut |event| paused.push(event)).await;
+    for event in paused {
+        let _ = event_tx.send(event).await;
+    }
+    pausing?;
     let config_map = agent_object(&plan.request.agent, &plan.record);
     ensure_agent(context, &config_map).await?;
     let object = format!("ConfigMap {}", text(&config_map, "/metadata/name"));

@@ -9,12 +9,12 @@ use towline_protocol::{ProcessInput, ProcessOutput, TerminalSize};
 use towline_session::plan::UpPlan;
 use towline_session::translate::{self, Choices};
 use towline_session::up::ProcessHandle;
-use towline_session::{AgentSource, Context, Ending, Event, Session, State, plan, up};
+use towline_session::{AgentSource, Context, Ending, Event, Session, State, up};
 
 use super::{Outcome, sessions};
 use crate::agent;
 use crate::args::{Global, Up};
-use crate::commands::up_detached;
+use crate::commands::{up_detached, up_plan};
 use crate::diagnose::Failure;
 use crate::env_vars;
 use crate::exit_code;
@@ -51,7 +51,13 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     };
     let size = terminal::size().filter(|_| !args.detached && !ui.is_json());
     let command = (!args.command.is_empty()).then(|| args.command.clone());
-    let choices = Choices { command, process_environment: environment(size), agent, takeover: args.takeover };
+    let choices = Choices {
+        command,
+        process_environment: environment(size),
+        agent,
+        takeover: args.takeover,
+        gitops: up_plan::gitops(args.gitops),
+    };
     let request = translate::request(manifest, dev, &project.path, choices)?;
     for folder in &request.folders {
         let ignore = ignore_words(folder.ignore.len(), &folder.ignore_files);
@@ -59,12 +65,12 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     }
     let target = context.cluster.target();
     ui.phase(&format!("checking {} in namespace {} of {}", dev.workload, context.namespace, target.context));
-    let planned = plan::plan(&context, request).await?;
-    ui.phase_done();
+    let planned = up_plan::make(ui, &context, request, args).await?;
     sessions::mention_abandoned(ui, &context, Some(&planned.record.name)).await;
     for note in &planned.notes {
         ui.warn(note);
     }
+    up_plan::mention(ui, &planned.truce.findings);
     if args.dry_run {
         show_plan(ui, &planned);
         return Ok(exit_code::OK);

@@ -6,7 +6,7 @@ use serde_json::json;
 use towline_cluster::embedded::{EmbeddedOptions, Faults, open};
 use towline_patcher::DevPlan;
 use towline_session::request::Workload;
-use towline_session::{AgentSource, Context, UpRequest};
+use towline_session::{AgentSource, Context, Gitops, UpRequest};
 
 /// Everything lies in a folder that goes with it. No process runs: the Deployment's image is not known.
 pub(crate) struct World {
@@ -61,5 +61,6 @@ pub(crate) fn request() -> UpRequest {
         patience: Duration::from_mins(2),
         agent: AgentSource::Host { hash: "0123456789abcdef".to_owned() },
         takeover: false,
+        gitops: Gitops::Leave,
     }
 }
