@@ -2,12 +2,9 @@
 
 use serde_json::Value;
 use towline_cluster::port::{
-    CONFIG_MAPS, DEPLOYMENTS, LEASES, PERSISTENT_VOLUME_CLAIMS, REPLICA_SETS, Resource, SERVICES,
+    CONFIG_MAPS, DEPLOYMENTS, LEASES, PERSISTENT_VOLUME_CLAIMS, REPLICA_SETS, Resource, SECRETS, SERVICES,
 };
 
-/// `secrets`
-pub const SECRETS: &Resource =
-    &Resource { group: "", version: "v1", kind: "Secret", plural: "secrets", namespaced: true };
 /// `ingresses`
 pub const INGRESSES: &Resource = &Resource {
     group: "networking.k8s.io",

@@ -9,3 +9,4 @@ pub mod monorepo;
 pub mod refusal;
 pub mod restricted;
 pub mod session;
+pub mod storage;

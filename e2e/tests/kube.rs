@@ -2,7 +2,7 @@
 
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
-use e2e::scenario::{contention, interactive, kill, loss, monorepo, refusal, restricted, session};
+use e2e::scenario::{contention, interactive, kill, loss, monorepo, refusal, restricted, session, storage};
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -29,6 +29,8 @@ scenarios! {
     a_session_that_is_taken_over = contention::taken_over;
     a_terminal = interactive::at_a_terminal;
     bad_input = refusal::of_bad_input;
+    what_is_kept = storage::kept;
+    a_claim_of_a_failed_session = storage::undone;
     a_cluster_that_says_no = refusal::of_the_cluster;
     a_monorepo = monorepo::one_of_its_services;
 }

@@ -133,6 +133,9 @@ pub(crate) struct Down {
     /// Ends sessions of others that are still alive, without asking.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Removes the volume claim that keeps files between sessions as well, with all that is in it.
+    #[arg(long)]
+    pub(crate) volumes: bool,
 }
 
 /// Shows who develops on what, and how far sync is.

@@ -60,7 +60,7 @@ pub(crate) async fn run() -> u8 {
     };
     let mut ui = Ui::new(output);
     let outcome = match &cli.verb {
-        Verb::Up(args) => up::run(&mut ui, &cli.global, args).await,
+        Verb::Up(args) => Box::pin(up::run(&mut ui, &cli.global, args)).await,
         Verb::Down(args) => down::run(&mut ui, &cli.global, args).await,
         Verb::Status(args) => status::run(&mut ui, &cli.global, args).await,
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,

@@ -1,8 +1,8 @@
 //! One place that turns every library's error into words, hints and an exit code.
 
 use towline_cluster::ClusterError;
+use towline_session::SessionError;
 use towline_session::exec::ExecError;
-use towline_session::{SessionError, rights};
 use towline_sync::SyncError;
 
 use crate::exit_code;
@@ -110,11 +110,16 @@ impl From<SessionError> for Failure {
             }
             SessionError::StillPaused { .. } => failure
                 .hint("everything else is as it was; with the right to patch it, or by someone who has it: towline down"),
-            SessionError::RightsMissing { namespace, .. } => {
+            SessionError::RightsMissing { namespace, role, .. } => {
+                let secrets = if role.contains("secrets") {
+                    "its right on Secrets is for the manifest's secrets, and reads none"
+                } else {
+                    "it needs no right on Secrets"
+                };
                 let mut failure = failure
-                    .hint("ask for this Role and a RoleBinding to you; it needs no right on Secrets")
+                    .hint(format!("ask for this Role and a RoleBinding to you; {secrets}"))
                     .hint(format!("see what you may: kubectl auth can-i --list -n {namespace}"));
-                failure.detail = Some(rights::role(&namespace));
+                failure.detail = Some(role);
                 failure
             }
             SessionError::Held { alive, .. } => {

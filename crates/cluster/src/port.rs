@@ -44,6 +44,7 @@ resources! {
     STATEFUL_SETS = "apps" "v1" "StatefulSet" "statefulsets" true;
     PODS = "" "v1" "Pod" "pods" true;
     CONFIG_MAPS = "" "v1" "ConfigMap" "configmaps" true;
+    SECRETS = "" "v1" "Secret" "secrets" true;
     SERVICES = "" "v1" "Service" "services" true;
     EVENTS = "" "v1" "Event" "events" true;
     PERSISTENT_VOLUME_CLAIMS = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" true;

@@ -17,7 +17,7 @@ use crate::problem::Place;
 
 pub(crate) use self::environment::variables;
 pub(crate) use self::forward::{forward, reject_repeated_ports};
-pub(crate) use self::reading::{is_name, not_acted_on, read, read_version_one, sanitized};
+pub(crate) use self::reading::{is_name, read, read_version_one, sanitized};
 
 /// One entry of the `dev` section: what to run in place of a workload's container, and how.
 ///
@@ -78,15 +78,15 @@ pub struct Dev {
     pub timeout: Timeout,
     /// The address of this machine that forwards listen on: always a loopback one.
     pub interface: IpAddr,
-    /// The init container of Okteto: read, not acted on.
+    /// The init containers that fill folders.
     pub init_container: Option<InitContainer>,
-    /// Remote folders to keep between sessions: read, not acted on.
+    /// Remote folders to keep between sessions.
     pub volumes: Vec<String>,
-    /// Existing claims to mount: read, not acted on.
+    /// Existing claims to mount.
     pub external_volumes: Vec<ExternalVolume>,
-    /// The claim of the session: read, not acted on.
+    /// The claim that keeps files between sessions.
     pub persistent_volume: Option<PersistentVolume>,
-    /// Local files to mount: read, not acted on.
+    /// Local files to mount.
     pub secrets: Vec<SecretFile>,
     /// Where the code runs; `hybrid` is read, not acted on.
     pub mode: Mode,
@@ -112,21 +112,7 @@ impl Dev {
 /// Returns the manifest's names of the fields of `dev` that this version reads but does not act on, where they ask
 /// for something else than what happens.
 pub fn unsupported(dev: &Dev) -> Vec<&'static str> {
-    let claim_wanted = dev.persistent_volume.as_ref().is_some_and(|volume| volume.enabled);
-    let by_labels = |forward: &Forward| matches!(forward.target, ForwardTarget::Labels(_));
     [
-        ("sync.compression", dev.sync.compression == Some(false)),
-        ("sync.verbose", dev.sync.verbose),
-        ("sync.rescanInterval", dev.sync.rescan_interval != Sync::default().rescan_interval),
-        ("forward.labels", dev.forward.iter().any(by_labels)),
-        ("lifecycle.postStart.command", dev.lifecycle.post_start.command.is_some()),
-        ("lifecycle.preStop.command", dev.lifecycle.pre_stop.command.is_some()),
-        ("timeout.default", dev.timeout.default != Timeout::default().default),
-        ("initContainer", dev.init_container.is_some()),
-        ("volumes", !dev.volumes.is_empty()),
-        ("externalVolumes", !dev.external_volumes.is_empty()),
-        ("persistentVolume", claim_wanted),
-        ("secrets", !dev.secrets.is_empty()),
         ("mode", dev.mode == Mode::Hybrid),
         ("remote", dev.remote.is_some()),
         ("sshServerPort", dev.ssh_server_port.is_some()),
@@ -165,12 +151,12 @@ impl PullPolicy {
 pub struct Sync {
     /// The folders, in order; empty only in [`Dev::services`].
     pub folders: Vec<SyncFolder>,
-    /// Whether the author asked for compression, or for none. The transport compresses where it pays: `false` is read,
-    /// not acted on.
+    /// Whether the author asked for compression, or for none. The transport compresses where it pays: `false` changes
+    /// nothing.
     pub compression: Option<bool>,
-    /// Whether the author asked for a detailed log: read, not acted on.
+    /// Whether the author asked for a detailed log; `RUST_LOG` decides.
     pub verbose: bool,
-    /// How often everything is looked at again: read, not acted on.
+    /// How often everything is looked at again.
     pub rescan_interval: Duration,
 }
 
@@ -221,7 +207,7 @@ pub enum ForwardTarget {
     Container,
     /// A Service, by name.
     Service(String),
-    /// The Service that has these labels: read, not acted on.
+    /// The one Service that has these labels.
     Labels(BTreeMap<String, String>),
 }
 
@@ -298,7 +284,7 @@ pub struct Lifecycle {
 pub struct Hook {
     /// Whether the hook stays.
     pub enabled: bool,
-    /// What it runs instead of the workload's own: read, not acted on.
+    /// What it runs instead of the workload's own.
     pub command: Option<Vec<String>>,
 }
 
@@ -329,7 +315,7 @@ pub struct Metadata {
 /// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// For each step of the way in: read, not acted on.
+    /// For the agent to answer once the pod runs.
     pub default: Duration,
     /// For the pod to be there.
     pub resources: Duration,
@@ -351,12 +337,12 @@ pub enum Mode {
     Hybrid,
 }
 
-/// Okteto's init container.
+/// The init containers that fill folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InitContainer {
-    /// Its image.
+    /// The image that Okteto takes; it is not needed here.
     pub image: Option<String>,
-    /// Its resources.
+    /// What they ask for and may use.
     pub resources: Resources,
 }
 

@@ -10,7 +10,7 @@ use std::{
 use indexmap::IndexMap;
 
 use crate::{
-    dev::{self, Dev, Forward, ForwardTarget, sanitized},
+    dev::{self, Dev, Forward, sanitized},
     disk::{Disk, Kind},
     dotenv::DotEnv,
     expand::Lookup,
@@ -312,11 +312,7 @@ fn whole(reader: &mut Reader<'_>, at: &At<'_>, parse_other: &mut ParseOther<'_>)
         ..Manifest::default()
     };
     for at in fields.get("forward").map(|at| reader.list(at)).unwrap_or_default() {
-        let forward = dev::forward(reader, &at, &GLOBAL_FORWARD);
-        if let Some(Forward { target: ForwardTarget::Labels(_), .. }) = &forward {
-            reader.warn(&at, dev::not_acted_on(&["labels"]), None);
-        }
-        manifest.forward.extend(forward);
+        manifest.forward.extend(dev::forward(reader, &at, &GLOBAL_FORWARD));
     }
     manifest.dev = dev_section(reader, &fields, parse_other);
     reject_shared_ports(reader, &manifest);

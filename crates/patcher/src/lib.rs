@@ -18,19 +18,21 @@ mod quantity;
 mod read_back;
 mod record;
 mod revert;
+mod storage;
 mod workload;
 
 pub use field_owners::{FIELD_MANAGER, Owner};
 pub use names::{
     DEV_LABEL, DEV_NAME_LABEL, HOW_TO_UNDO_ANNOTATION, JOURNAL_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
-    SESSION_LABEL, clone_name, labels, lease_name,
+    SESSION_LABEL, claim_name, clone_name, labels, lease_name, secret_name,
 };
 pub use patch::{DevClone, FieldChange, HIDDEN, clone_of, park, pod_of};
 pub use pause::Pause;
-pub use plan::{Agent, DevPlan, Lifecycle, PlanError, Probes};
+pub use plan::{Agent, DevPlan, Hook, Lifecycle, PlanError, Probes};
 pub use read_back::{Drift, read_back};
 pub use record::{
     Held, MAX_JOURNAL_BYTES, Phase, Record, RecordError, hold, how_to_undo, lease, renew, rewrite, take_over,
 };
 pub use revert::{Difference, Restore, give_back, restore, verify};
+pub use storage::{External, Kept, SecretFile, SecretVolume, Storage};
 pub use workload::{AtZero, Refusal, at_zero, refusal, replicas, template_hash};

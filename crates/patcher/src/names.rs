@@ -21,6 +21,9 @@ pub const JOURNAL_ANNOTATION: &str = "towline.dev/journal";
 /// The way back without Towline, on the Lease.
 pub const HOW_TO_UNDO_ANNOTATION: &str = "towline.dev/how-to-undo";
 
+/// Stands, on the dev pod, for what the user's mounted files hold.
+pub(crate) const SECRETS_ANNOTATION: &str = "towline.dev/secrets";
+
 /// The longest name of an object, in bytes (RFC 1123 subdomain).
 const MAX_NAME_BYTES: usize = 253;
 
@@ -41,6 +44,21 @@ pub fn labels(session: &str, dev_name: &str) -> BTreeMap<String, String> {
 pub fn clone_name(name: &str, session: &str) -> String {
     let head = cut(name, 40).trim_end_matches(['-', '.']);
     format!("{head}-towline-{}", cut(session, 4))
+}
+
+/// Returns the name of the claim that keeps a workload's files between sessions, the same for every session of it.
+pub fn claim_name(name: &str) -> String {
+    let full = format!("{name}-towline");
+    if full.len() <= MAX_NAME_BYTES {
+        return full;
+    }
+    let hash = digest("", &Value::from(name));
+    format!("{}-{}-towline", cut(name, 200).trim_end_matches(['-', '.']), cut(&hash, 12))
+}
+
+/// Returns the name of the Secret that carries a session's files.
+pub fn secret_name(session: &str) -> String {
+    format!("towline-{session}")
 }
 
 /// Returns the name of the Lease that guards a workload, the same for every session of it.
@@ -116,6 +134,14 @@ mod tests {
         assert!(is_name(&long("x")));
         assert!(long("x").len() <= MAX_NAME_BYTES);
         assert_ne!(long("x"), long("y"));
+    }
+
+    #[test]
+    fn claim_names_are_valid_and_distinct() {
+        assert_eq!(claim_name("web"), "web-towline");
+        let long = |last: &str| claim_name(&format!("{}{last}", "a".repeat(252)));
+        assert!(is_name(&long("x")) && long("x") != long("y"));
+        assert!(is_name(&secret_name("ab12cdefgh")));
     }
 
     #[test]

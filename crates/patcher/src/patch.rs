@@ -2,6 +2,7 @@
 
 mod edits;
 mod template;
+mod volumes;
 
 use serde_json::{Map, Value, json};
 

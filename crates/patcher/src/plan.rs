@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::storage::Storage;
+
 /// Everything that makes a dev container out of a workload. What it does not say is inherited.
 #[derive(Clone, Default, PartialEq)]
 pub struct DevPlan {
@@ -43,8 +45,8 @@ pub struct DevPlan {
     pub annotations: BTreeMap<String, String>,
     /// Which probes stay.
     pub keep_probes: Probes,
-    /// Which hooks stay.
-    pub keep_lifecycle: Lifecycle,
+    /// What becomes of the hooks.
+    pub lifecycle: Lifecycle,
     /// An architecture that the pod's node must have, as in the label `kubernetes.io/arch`.
     pub arch_selector: Option<String>,
     /// Where the agent's binary is.
@@ -52,6 +54,10 @@ pub struct DevPlan {
     /// Absolute folders in the container that are not writable in the image: each becomes an emptyDir that an init
     /// container fills from the image.
     pub scratch: Vec<String>,
+    /// What is mounted beside the workload's own volumes.
+    pub storage: Storage,
+    /// `{requests, limits}` of the init containers that fill folders; the dev container's own when `None`.
+    pub init_resources: Option<Value>,
     /// The access modes of the namespace's volume claims by claim name; a claim that is not in it may be exclusive.
     pub claims: BTreeMap<String, Vec<String>>,
 }
@@ -81,13 +87,25 @@ pub struct Probes {
     pub startup: bool,
 }
 
-/// Which lifecycle hooks of the dev container stay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What becomes of the dev container's lifecycle hooks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     /// `lifecycle.postStart`.
-    pub post_start: bool,
-    /// `lifecycle.preStop`; with it the pod's own grace period stays too.
-    pub pre_stop: bool,
+    pub post_start: Hook,
+    /// `lifecycle.preStop`; with one the pod's own grace period stays too.
+    pub pre_stop: Hook,
+}
+
+/// What becomes of one lifecycle hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// It goes.
+    #[default]
+    Dropped,
+    /// The workload's own stays, if it has one.
+    Kept,
+    /// This runs in its place.
+    Runs(Vec<String>),
 }
 
 /// The ConfigMap that holds the agent's binary.

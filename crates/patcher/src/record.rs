@@ -89,6 +89,15 @@ pub struct Record {
     /// The controllers that are paused, or are about to be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
+    /// The claim of ours that the clone mounts; it stays when the session ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// Whether this session made the claim: one that never was ready takes it along.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claim_is_new: bool,
+    /// The Secret of ours with the user's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// The version of the tool that wrote this.
     pub tool: String,
 }
@@ -183,6 +192,9 @@ impl Record {
             down_first: clone.down_first.clone(),
             re_parks: Vec::new(),
             pauses: Vec::new(),
+            claim: plan.storage.claim.clone(),
+            claim_is_new: false,
+            secret: plan.storage.secret.as_ref().map(|secret| secret.name.clone()),
             tool: tool.to_owned(),
         };
         record.read(original);
@@ -297,6 +309,8 @@ impl Record {
             (self.clone != self.name, "clone is the original"),
             (is_name(&self.config_map), "configMap is no name"),
             (is_name(&self.container), "container is no name"),
+            (self.claim.as_deref().is_none_or(is_name), "claim is no name"),
+            (self.secret.as_deref().is_none_or(is_name), "secret is no name"),
             (!self.uid.is_empty(), "uid is empty"),
             ((0..=i64::from(i32::MAX)).contains(&self.replicas), "replicas is out of range"),
             (self.pauses.iter().all(Pause::is_plain), "a pause is none of ours"),
@@ -418,6 +432,9 @@ pub fn how_to_undo(record: &Record) -> String {
         (true, true) => lines.extend([delete, scale]),
     }
     lines.extend(pauses.iter().map(Pause::how_to_undo));
+    if let Some(secret) = &record.secret {
+        lines.push(format!("kubectl -n {namespace} delete secret {secret} --ignore-not-found"));
+    }
     lines.push(format!("kubectl -n {namespace} delete lease {}", lease_name(&record.kind, name)));
     lines.push(format!(
         "# where no other session is left: kubectl -n {namespace} delete configmap {}",

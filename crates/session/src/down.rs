@@ -11,6 +11,7 @@ use crate::error::SessionError;
 use crate::event::Event;
 use crate::journal::{self, Journal};
 use crate::original;
+use crate::storage;
 
 /// How the names of the agents' `ConfigMaps` begin.
 pub(crate) const AGENT_NAMES: &str = "towline-agent-";
@@ -100,6 +101,7 @@ pub(crate) async fn revert(
         }
     }
     delete_clones(context, &record, tell).await?;
+    storage::delete_secret(context, &record, tell).await?;
     delete_agents(context, journal, tell).await?;
     pause::undo(context, &record, tell).await?;
 

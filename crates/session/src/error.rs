@@ -68,6 +68,8 @@ pub enum SessionError {
         namespace: String,
         /// Which.
         missing: Vec<Right>,
+        /// The Role that gives them all, as YAML to apply.
+        role: String,
     },
     /// Someone holds the workload.
     #[error("{workload} is in dev mode by {holder} since {since}")]
@@ -170,12 +172,5 @@ impl From<SyncError> for SessionError {
 }
 
 fn list(missing: &[Right]) -> String {
-    missing
-        .iter()
-        .map(|right| {
-            let slash = if right.subresource.is_empty() { "" } else { "/" };
-            format!("{} {}{slash}{}", right.verb, right.resource, right.subresource)
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
+    missing.iter().map(crate::rights::words).collect::<Vec<_>>().join(", ")
 }

@@ -107,13 +107,14 @@ pub(crate) async fn carry_reverse(reverse: Reverse, mut channel: Channel) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::{IpAddr, Ipv6Addr};
 
     use super::*;
 
     #[tokio::test]
     async fn a_forward_listens_on_its_interface_alone() {
-        let on = |interface| Forward { interface, local: 0, host: None, port: 80 };
+        let on = |interface| Forward { interface, local: 0, host: None, labels: BTreeMap::new(), port: 80 };
         for (interface, begins) in [
             (IpAddr::from(Ipv4Addr::LOCALHOST), "localhost:0"),
             (IpAddr::from([127, 0, 0, 2]), "127.0.0.2:0"),

@@ -29,6 +29,7 @@ mod process;
 pub mod request;
 pub mod rights;
 pub mod state_file;
+pub mod storage;
 pub mod translate;
 pub mod up;
 

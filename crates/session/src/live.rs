@@ -116,8 +116,13 @@ impl Live {
             tasks.spawn(forward::serve(forward, listener, link_rx.clone(), event_tx.clone()));
         }
         let reparks = self.past_reparks();
-        let machine =
-            Machine::new(folder_txs.len(), self.journal.record.parked, reparks, self.request.patience);
+        let machine = Machine::new(
+            folder_txs.len(),
+            self.journal.record.parked,
+            reparks,
+            self.request.patience,
+            self.request.answer,
+        );
         let state = self.state(&machine);
         let folder_count = folder_txs.len();
         let state_folder = state_file::folder(&self.context, &self.journal.record.name);

@@ -156,6 +156,9 @@ pub struct Machine {
     /// How long the pod may take to run for the first time, and what was in its way when last seen.
     patience: Duration,
     obstacle: Option<String>,
+    /// How long the agent may take to answer for the first time, and since when the pod runs without its doing so.
+    answer: Duration,
+    silent_since: Option<Duration>,
     was_ready: bool,
     over: bool,
 }
@@ -164,8 +167,15 @@ impl Machine {
     /// Begins with the objects written: the clone stands, no pod has been seen.
     ///
     /// `parked` tells whether the original was scaled down before the clone was made; `reparks` are the times of
-    /// earlier scale-backs that still count; `patience` is how long the pod may take to run for the first time.
-    pub fn new(folders: usize, parked: bool, reparks: Vec<Duration>, patience: Duration) -> Self {
+    /// earlier scale-backs that still count; `patience` is how long the pod may take to run for the first time, `answer`
+    /// how long its agent may then take.
+    pub fn new(
+        folders: usize,
+        parked: bool,
+        reparks: Vec<Duration>,
+        patience: Duration,
+        answer: Duration,
+    ) -> Self {
         Self {
             state: State::Activating,
             pod: None,
@@ -179,6 +189,8 @@ impl Machine {
             reparks,
             patience,
             obstacle: None,
+            answer,
+            silent_since: None,
             was_ready: false,
             over: false,
         }
@@ -334,9 +346,10 @@ impl Machine {
             return;
         }
         if self.stream == Stream::Up || self.failures == 3 {
-            tell(out, Event::Disconnected { reason });
+            tell(out, Event::Disconnected { reason: reason.clone() });
         }
         self.stream = Stream::Down;
+        self.obstacle = Some(reason);
         self.failures = self.failures.saturating_add(1);
         self.enter(State::Starting, out);
         self.connect(out);
@@ -365,8 +378,16 @@ impl Machine {
         }
     }
 
-    /// Gives up on a pod that never came.
+    /// Gives up on a pod that never came, or that runs and never answers.
     fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let runs = self.pod.as_ref().is_some_and(|pod| pod.phase == PodPhase::Running);
+        if self.was_ready || !runs || self.stream == Stream::Up {
+            self.silent_since = None;
+        } else if now.saturating_sub(*self.silent_since.get_or_insert(now)) > self.answer {
+            let why = self.obstacle.take().unwrap_or_else(|| "no stream to it could be opened".into());
+            let message = format!("the agent did not answer within {} s: {why}", self.answer.as_secs());
+            return self.end(Ending::Failed { message, code: 1 }, out);
+        }
         if !self.was_ready && self.state < State::StartingSync && now > self.patience {
             let why = self.obstacle.take().unwrap_or_else(|| "the cluster gave no reason".into());
             let message = format!("the dev pod did not run within {} s: {why}", self.patience.as_secs());
@@ -465,7 +486,8 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let machine = Machine::new(1, false, Vec::new(), Duration::from_mins(2));
+            let (patience, answer) = (Duration::from_mins(2), Duration::from_mins(1));
+            let machine = Machine::new(1, false, Vec::new(), patience, answer);
             Self { machine, now: Duration::ZERO }
         }
 
@@ -614,6 +636,32 @@ mod tests {
             world.after(1, Input::Tick).last(),
             Some(Effect::End(Ending::Failed { message, .. })) if message.contains("Insufficient cpu")
         ));
+    }
+
+    #[test]
+    fn an_agent_that_never_answers_is_given_up_and_one_that_did_is_not() {
+        let mut world = World::new();
+        world.feed(running("a"));
+        world.feed(Input::Disconnected { reason: "no route".into() });
+        assert!(world.feed(Input::Tick).is_empty());
+        assert!(world.after(60, Input::Tick).is_empty());
+        assert!(matches!(
+            world.after(1, Input::Tick).last(),
+            Some(Effect::End(Ending::Failed { message, .. })) if message.contains("no route")
+        ));
+
+        let mut world = World::new();
+        world.feed(running("a"));
+        world.feed(Input::Tick);
+        world.after(59, connected(1, ProcessState::Idle));
+        assert!(world.after(5, Input::Tick).is_empty());
+        world.feed(Input::Disconnected { reason: "reset".into() });
+        assert!(world.after(50, Input::Tick).is_empty(), "counted anew");
+
+        let mut world = World::ready();
+        world.feed(Input::Disconnected { reason: "reset".into() });
+        world.feed(Input::Tick);
+        assert!(world.after(3600, Input::Tick).is_empty(), "a laptop may sleep");
     }
 
     #[test]

@@ -19,8 +19,9 @@ use crate::error::SessionError;
 use crate::journal;
 use crate::obstacle::Obstacle;
 use crate::pod::text;
-use crate::request::{UpRequest, Workload};
-use crate::rights;
+use crate::request::{Folder, UpRequest, Workload};
+use crate::rights::{self, Rights};
+use crate::storage;
 
 /// Looks at a workload that changes while it is looked at.
 const ATTEMPTS: usize = 20;
@@ -55,6 +56,8 @@ pub struct UpPlan {
     pub obstacles: Vec<Obstacle>,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
+    /// The claim that will be created, or is there already.
+    pub claim: Option<Value>,
     /// The request, with session and agent filled in.
     pub request: UpRequest,
 }
@@ -77,6 +80,14 @@ impl UpPlan {
         ];
         let pauses = self.truce.pauses.iter();
         writes.extend(pauses.map(|pause| format!("pause {} ({})", pause.target(), pause.words())));
+        if record.claim_is_new
+            && let Some(claim) = &record.claim
+        {
+            writes.push(format!("create PersistentVolumeClaim {claim} (stays when dev mode ends)"));
+        }
+        if let Some(secret) = &record.secret {
+            writes.push(format!("create Secret {secret} (the files of the manifest's secrets)"));
+        }
         match &record.down_first {
             Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
             None => writes.extend([clone, format!("{park}, once the dev container is in sync and runs")]),
@@ -100,7 +111,8 @@ pub async fn plan(context: &Context, request: UpRequest) -> Result<UpPlan, Sessi
 async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
     let mut notes = Vec::new();
     namespace_allows(context).await?;
-    rights_suffice(context, &mut notes).await?;
+    rights_suffice(context, &rights::of(&request), &mut notes).await?;
+    storage::resolve_forwards(context, &mut request).await?;
     let original = find(context, &request.workload).await?;
     let name = text(&original, "/metadata/name");
     let what = format!("{} {name}", DEPLOYMENTS.kind);
@@ -134,9 +146,12 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
         towline_patcher::Agent { config_map: request.agent.config_map_name(), key: "agent".to_owned() };
     request.plan.claims = claims(context, &original).await;
     request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
+    let (claim, claim_is_new) = store(context, &original, &mut request, &mut notes).await?;
     request.plan.scratch = read_only_folders(&original, &request);
     let clone = towline_patcher::clone_of(&original, &request.plan)?;
-    let record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+    let mut record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+    record.claim_is_new = claim_is_new;
+    notes.extend(mounts_in_folders(&clone, &record, &request));
     let mut obstacles = Vec::new();
     let session = resumed.as_ref().map(|(_, held)| held.record.session.as_str());
     let findings = controllers::look(context, &original, Touch::Replicas, session).await?;
@@ -145,7 +160,41 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     if !goes_on {
         dry_run(context, &original, &clone, &record, &mut notes, &mut obstacles).await?;
     }
-    Ok(UpPlan { original, clone, record, resumed, truce, obstacles, notes, request })
+    Ok(UpPlan { original, clone, record, resumed, truce, obstacles, notes, claim, request })
+}
+
+/// Decides what is kept and where. Returns the claim, and whether it is yet to be made.
+async fn store(
+    context: &Context,
+    original: &Value,
+    request: &mut UpRequest,
+    notes: &mut Vec<String>,
+) -> Result<(Option<Value>, bool), SessionError> {
+    let plan = &mut request.plan;
+    plan.storage.secret = storage::secret_volume(&plan.session, &request.secrets);
+    if let Some(container) = container(original, plan.container.as_deref()) {
+        // A synced folder that lies in a volume of the workload's own is kept there.
+        let synced = |path: &str| request.folders.iter().any(|folder| folder.remote == path);
+        plan.storage.kept.retain(|kept| !(synced(&kept.path) && is_mounted(container, &kept.path)));
+    }
+    let Some(claim) = &request.claim else {
+        storage::explain_exclusive(context, request, original, notes).await;
+        return Ok((None, false));
+    };
+    let name = towline_patcher::claim_name(&text(original, "/metadata/name"));
+    let claim = storage::claim_object(claim, &name, &plan.dev_name);
+    plan.storage.claim = Some(name);
+    let is_there = storage::look_at_claim(context, &claim, notes).await?;
+    storage::explain_exclusive(context, request, original, notes).await;
+    Ok((Some(claim), !is_there))
+}
+
+/// Says which parts of the synced folders are volumes, and so not synced.
+fn mounts_in_folders(clone: &DevClone, record: &Record, request: &UpRequest) -> Vec<String> {
+    let of = |folder: &Folder| crate::up::mounts_below(clone, &record.container, &folder.remote);
+    let note = |folder: &Folder, mount| format!("{}/{mount} is a volume: it is not synced", folder.remote);
+    let folders = request.folders.iter();
+    folders.flat_map(|folder| of(folder).into_iter().map(move |mount| note(folder, mount))).collect()
 }
 
 /// Returns the synced folders that a read-only root file system would keep from being written.
@@ -158,7 +207,8 @@ fn read_only_folders(original: &Value, request: &UpRequest) -> Vec<String> {
         return Vec::new();
     }
     let remotes = request.folders.iter().map(|folder| folder.remote.clone());
-    remotes.filter(|remote| !is_mounted(container, remote)).collect()
+    let kept = |remote: &str| request.plan.storage.keeps(remote);
+    remotes.filter(|remote| !is_mounted(container, remote) && !kept(remote)).collect()
 }
 
 /// Returns a workload's container by name, or its first.
@@ -216,20 +266,25 @@ async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
     Ok(())
 }
 
-async fn rights_suffice(context: &Context, notes: &mut Vec<String>) -> Result<(), SessionError> {
-    let asked: Vec<_> = rights::NEEDED.iter().chain(rights::USEFUL).cloned().collect();
+async fn rights_suffice(
+    context: &Context,
+    rights: &Rights,
+    notes: &mut Vec<String>,
+) -> Result<(), SessionError> {
+    let asked: Vec<_> = rights.all().cloned().collect();
     let answers = context.cluster.can(&context.namespace, &asked).await?;
-    let (needed, useful) = answers.split_at(rights::NEEDED.len().min(answers.len()));
+    let (needed, useful) = answers.split_at(rights.needed.len().min(answers.len()));
     let missing: Vec<_> =
-        rights::NEEDED.iter().zip(needed).filter(|(_, has)| !**has).map(|(right, _)| right.clone()).collect();
+        rights.needed.iter().zip(needed).filter(|(_, has)| !**has).map(|(right, _)| right.clone()).collect();
     if !missing.is_empty() {
-        return Err(SessionError::RightsMissing { namespace: context.namespace.clone(), missing });
+        let namespace = context.namespace.clone();
+        let role = rights.role(&namespace);
+        return Err(SessionError::RightsMissing { namespace, missing, role });
     }
-    for (right, has) in rights::USEFUL.iter().zip(useful) {
+    for (right, has) in rights.useful.iter().zip(useful) {
         if !has {
-            let slash = if right.subresource.is_empty() { "" } else { "/" };
-            let resource = format!("{}{slash}{}", right.resource, right.subresource);
-            notes.push(format!("without the right to {} {resource}, what needs it is left out", right.verb));
+            let words = rights::words(right);
+            notes.push(format!("without the right to {words}, what needs it is left out"));
         }
     }
     Ok(())
@@ -381,6 +436,8 @@ async fn dry_run(
     }
     match context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await {
         Ok(stored) => no_drift(&record.clone, &clone.object, &stored)?,
+        // The session's own, which this one replaces; what is stored is compared once more then.
+        Err(ClusterError::AlreadyExists { .. }) => {}
         Err(error) => denied(error)?,
     }
     let park = Patch::Merge(towline_patcher::park(original));

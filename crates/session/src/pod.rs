@@ -121,7 +121,7 @@ fn phase(pod: &Value, container: &str, events: &[Value]) -> PodPhase {
     }
     if pod.pointer("/spec/nodeName").is_none() {
         return PodPhase::Scheduling {
-            why: unschedulable(pod).or_else(|| latest(pod, events, &["FailedScheduling"])),
+            why: unschedulable(pod).or_else(|| latest(pod, events, &["FailedScheduling"])).map(plainly),
         };
     }
     match newest_event(
@@ -133,7 +133,7 @@ fn phase(pod: &Value, container: &str, events: &[Value]) -> PodPhase {
             PodPhase::Pulling { image: quoted(&text(event, "/message")) }
         }
         Some(event) if text(event, "/reason") != "Pulled" => {
-            PodPhase::Attaching { why: Some(text(event, "/message")) }
+            PodPhase::Attaching { why: Some(plainly(text(event, "/message"))) }
         }
         _ => PodPhase::Attaching { why: None },
     }
@@ -177,6 +177,22 @@ fn newest_event<'a>(pod: &Value, events: &'a [Value], reasons: &[&str]) -> Optio
             text(event, "/involvedObject/uid") == uid && reasons.contains(&text(event, "/reason").as_str())
         })
         .max_by_key(|event| version(event))
+}
+
+/// Adds to the cluster's words about an exclusive volume what they mean.
+fn plainly(message: String) -> String {
+    let meaning = if message.contains("Multi-Attach") {
+        "the volume is still attached to another node, where a pod uses it or has just ended; it can be attached to one \
+         node at a time"
+    } else if message.contains("volume node affinity conflict") {
+        "a volume of the pod can be reached from other nodes only: the manifest's nodeSelector or affinity must allow one \
+         of them"
+    } else if message.contains("ReadWriteOncePod") {
+        "a volume of the pod is for one pod at a time, and another pod has it"
+    } else {
+        return message;
+    };
+    format!("{message} ({meaning})")
 }
 
 fn latest(pod: &Value, events: &[Value], reasons: &[&str]) -> Option<String> {
@@ -269,6 +285,25 @@ mod tests {
             &[],
             &PodPhase::Ended { reason: "Evicted".into(), message: "low on memory".into() },
         );
+    }
+
+    #[test]
+    fn exclusive_volumes_are_explained() {
+        let check = |message: &str, meaning: Option<&str>| {
+            let found = plainly(message.to_owned());
+            assert!(found.starts_with(message));
+            match meaning {
+                Some(meaning) => assert!(found.contains(meaning), "{found}"),
+                None => assert_eq!(found, message),
+            }
+        };
+        check("Multi-Attach error for volume \"pvc-1\"", Some("one node at a time"));
+        check("0/3 nodes are available: 3 node(s) had volume node affinity conflict.", Some("nodeSelector"));
+        check(
+            "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode.",
+            Some("another pod has it"),
+        );
+        check("configmap \"a\" not found", None);
     }
 
     #[test]

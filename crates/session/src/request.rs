@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use towline_patcher::DevPlan;
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
+use crate::storage::SecretFile;
 
 /// Everything `up` needs besides the cluster. Made from a manifest by [`crate::translate`].
 #[derive(Debug, Clone)]
@@ -27,8 +29,14 @@ pub struct UpRequest {
     pub forwards: Vec<Forward>,
     /// Ports of the pod that lead to this machine.
     pub reverses: Vec<Reverse>,
+    /// The claim that keeps files between sessions, without its name; it is made where there is none.
+    pub claim: Option<Value>,
+    /// Files of this machine that the dev container gets.
+    pub secrets: Vec<SecretFile>,
     /// How long the pod may take to run for the first time.
     pub patience: Duration,
+    /// How long the agent may take to answer once the pod runs.
+    pub answer: Duration,
     /// The agent.
     pub agent: AgentSource,
     /// Takes the workload from whoever holds it.
@@ -57,6 +65,8 @@ pub struct Folder {
     pub ignore: Vec<String>,
     /// Where they come from, in their order; empty when there is no ignore file.
     pub ignore_files: Vec<PathBuf>,
+    /// How often everything is looked at again although nothing is known to have changed.
+    pub rescan: Duration,
 }
 
 /// A port of this machine that leads into the cluster.
@@ -68,6 +78,8 @@ pub struct Forward {
     pub local: u16,
     /// A Service or host as seen from the pod; `None` is the dev container itself.
     pub host: Option<String>,
+    /// Labels that one Service alone has; the plan puts its name into `host`.
+    pub labels: BTreeMap<String, String>,
     /// There.
     pub port: u16,
 }

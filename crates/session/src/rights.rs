@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use towline_cluster::port::Right;
 
+use crate::request::UpRequest;
+
 const fn right(
     verb: &'static str,
     group: &'static str,
@@ -14,8 +16,8 @@ const fn right(
     Right { verb, group, resource, subresource }
 }
 
-/// Without one of these `up` does not begin: either it would stop half way, or `down` could not undo it.
-pub const NEEDED: &[Right] = &[
+/// Every session's: without one of these `up` does not begin.
+const NEEDED: &[Right] = &[
     right("get", "apps", "deployments", ""),
     right("list", "apps", "deployments", ""),
     right("watch", "apps", "deployments", ""),
@@ -38,8 +40,8 @@ pub const NEEDED: &[Right] = &[
     right("delete", "coordination.k8s.io", "leases", ""),
 ];
 
-/// Without one of these a part is missing, which is said.
-pub const USEFUL: &[Right] = &[
+/// Every session's: without one of these a part is missing, which is said.
+const USEFUL: &[Right] = &[
     right("create", "", "pods", ""),
     right("get", "", "pods", "log"),
     right("list", "", "events", ""),
@@ -51,45 +53,149 @@ pub const USEFUL: &[Right] = &[
     right("get", "", "services", ""),
 ];
 
-/// Writes the Role that gives all of these, as YAML to apply.
-pub fn role(namespace: &str) -> String {
-    let mut rules: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for right in NEEDED.iter().chain(USEFUL) {
-        let slash = if right.subresource.is_empty() { "" } else { "/" };
-        let resource = format!("{}{slash}{}", right.resource, right.subresource);
-        rules.entry((right.group, resource)).or_default().push(right.verb);
+/// For the manifest's `secrets`: one is written and deleted by its name. None is read.
+const SECRETS: &[Right] = &[right("create", "", "secrets", ""), right("delete", "", "secrets", "")];
+
+/// For a claim of ours.
+const CLAIM: &[Right] =
+    &[right("get", "", "persistentvolumeclaims", ""), right("create", "", "persistentvolumeclaims", "")];
+
+/// For `down --volumes`.
+const CLAIM_REMOVAL: &[Right] =
+    &[right("list", "", "persistentvolumeclaims", ""), right("delete", "", "persistentvolumeclaims", "")];
+
+/// For forwards to Services that are named by labels.
+const SERVICE_LABELS: &[Right] = &[right("list", "", "services", "")];
+
+/// The rights for one session, on the way in and on the way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    /// Without one of these `up` does not begin: either it would stop half way, or `down` could not undo it.
+    pub needed: Vec<Right>,
+    /// Without one of these a part is missing, which is said.
+    pub useful: Vec<Right>,
+}
+
+/// Returns the rights that a request needs: those of every session, and those for what the manifest uses.
+pub fn of(request: &UpRequest) -> Rights {
+    let mut needed = NEEDED.to_vec();
+    let mut useful = USEFUL.to_vec();
+    if !request.secrets.is_empty() {
+        needed.extend_from_slice(SECRETS);
     }
-    let mut merged: BTreeMap<(&str, Vec<&str>), Vec<String>> = BTreeMap::new();
-    for ((group, resource), verbs) in rules {
-        merged.entry((group, verbs)).or_default().push(resource);
+    if request.claim.is_some() {
+        needed.extend_from_slice(CLAIM);
+        useful.extend_from_slice(CLAIM_REMOVAL);
     }
-    let mut yaml = format!(
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: towline\n  namespace: {namespace}\n\
-         rules:\n"
-    );
-    for ((group, verbs), resources) in merged {
-        let _ = writeln!(
-            yaml,
-            "- apiGroups: [\"{group}\"]\n  resources: [{}]\n  verbs: [{}]",
-            resources.join(", "),
-            verbs.join(", ")
+    if request.forwards.iter().any(|forward| !forward.labels.is_empty()) {
+        needed.extend_from_slice(SERVICE_LABELS);
+    }
+    useful.retain(|right| !needed.contains(right));
+    Rights { needed, useful }
+}
+
+/// Returns a right as people say it, such as `get pods/log`.
+pub fn words(right: &Right) -> String {
+    format!("{} {}", right.verb, resource(right))
+}
+
+fn resource(right: &Right) -> String {
+    let slash = if right.subresource.is_empty() { "" } else { "/" };
+    format!("{}{slash}{}", right.resource, right.subresource)
+}
+
+impl Rights {
+    /// Returns all of them, the needed ones first.
+    pub fn all(&self) -> impl Iterator<Item = &Right> {
+        self.needed.iter().chain(&self.useful)
+    }
+
+    /// Writes the Role that gives all of these, as YAML to apply.
+    pub fn role(&self, namespace: &str) -> String {
+        let mut rules: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+        for right in self.all() {
+            rules.entry((right.group, resource(right))).or_default().push(right.verb);
+        }
+        let mut merged: BTreeMap<(&str, Vec<&str>), Vec<String>> = BTreeMap::new();
+        for ((group, resource), verbs) in rules {
+            merged.entry((group, verbs)).or_default().push(resource);
+        }
+        let mut yaml = format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: towline\n  namespace: {namespace}\n\
+             rules:\n"
         );
+        for ((group, verbs), resources) in merged {
+            let _ = writeln!(
+                yaml,
+                "- apiGroups: [\"{group}\"]\n  resources: [{}]\n  verbs: [{}]",
+                resources.join(", "),
+                verbs.join(", ")
+            );
+        }
+        yaml
     }
-    yaml
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use towline_patcher::DevPlan;
+
     use super::*;
+    use crate::context::AgentSource;
+    use crate::controllers::truce::Gitops;
+    use crate::request::Workload;
+    use crate::storage::{Content, SecretFile};
+
+    fn request() -> UpRequest {
+        UpRequest {
+            workload: Workload::Name("web".to_owned()),
+            plan: DevPlan::default(),
+            folders: Vec::new(),
+            command: Vec::new(),
+            process_environment: Vec::new(),
+            forwards: Vec::new(),
+            reverses: Vec::new(),
+            claim: None,
+            secrets: Vec::new(),
+            patience: Duration::ZERO,
+            answer: Duration::ZERO,
+            agent: AgentSource::Host { hash: String::new() },
+            takeover: false,
+            gitops: Gitops::Leave,
+        }
+    }
 
     #[test]
     fn the_role_names_every_right_and_no_secret() {
-        let yaml = role("shop");
-        for right in NEEDED.iter().chain(USEFUL) {
+        let rights = of(&request());
+        let yaml = rights.role("shop");
+        for right in rights.all() {
             assert!(yaml.contains(right.resource) && yaml.contains(right.verb), "{right:?}");
         }
         assert!(!yaml.contains("secrets") && !yaml.contains('*'), "{yaml}");
         assert!(yaml.contains("resources: [pods/exec]\n  verbs: [get, create]"), "{yaml}");
         assert!(yaml.contains("namespace: shop"));
+    }
+
+    #[test]
+    fn what_the_manifest_uses_is_asked_for_and_nothing_else() {
+        let check = |asked: UpRequest, expected: &[&str]| {
+            let (plain, more) = (of(&request()), of(&asked));
+            let added: Vec<_> =
+                more.needed.iter().filter(|right| !plain.needed.contains(right)).map(words).collect();
+            assert_eq!(added, expected);
+            assert!(more.useful.iter().all(|right| !more.needed.contains(right)), "{more:?}");
+        };
+        check(request(), &[]);
+        let content = Content(b"x".as_slice().into());
+        let secrets = vec![SecretFile { path: "/t".to_owned(), mode: 0o400, content }];
+        check(UpRequest { secrets, ..request() }, &["create secrets", "delete secrets"]);
+        let claim = Some(serde_json::json!({}));
+        check(
+            UpRequest { claim, ..request() },
+            &["get persistentvolumeclaims", "create persistentvolumeclaims"],
+        );
     }
 }

@@ -7,14 +7,19 @@ use serde_json::{Map, Value, json};
 use towline_ignore::IGNORE_FILE;
 pub use towline_ignore::{Decision, Rules};
 use towline_manifest::{
-    Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, Resources, SecurityContext,
+    Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, PersistentVolume, Resources,
+    SecurityContext,
 };
-use towline_patcher::{DevPlan, Lifecycle, Probes};
+use towline_patcher::{DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage};
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
 use crate::error::SessionError;
 use crate::request::{Folder, Forward, Reverse, UpRequest, Workload};
+use crate::storage::{Content, MAX_SECRET_BYTES, SecretFile};
+
+/// The size of a claim that the manifest gives none, as Okteto's users expect.
+const CLAIM_SIZE: &str = "5Gi";
 
 /// What a manifest does not say.
 #[derive(Debug, Clone)]
@@ -45,7 +50,8 @@ pub fn request(
         .map(|folder| {
             let (rules, ignore_files) = ignore_rules(manifest_path, &folder.local)?;
             let (local, remote) = (folder.local.clone(), folder.remote.clone());
-            Ok(Folder { local, remote, ignore: rules.lines(), ignore_files })
+            let rescan = dev.sync.rescan_interval;
+            Ok(Folder { local, remote, ignore: rules.lines(), ignore_files, rescan })
         })
         .collect::<Result<Vec<_>, SessionError>>()?;
     let workload = if dev.selector.is_empty() {
@@ -59,13 +65,16 @@ pub fn request(
         folders,
         command: choices.command.unwrap_or_else(|| dev.command_line()),
         process_environment: choices.process_environment,
-        forwards: manifest.forwards(dev).filter_map(|one| forward(dev, one)).collect(),
+        forwards: manifest.forwards(dev).map(|one| forward(dev, one)).collect(),
         reverses: dev
             .reverse
             .iter()
             .map(|reverse| Reverse { remote: reverse.remote, local: reverse.local })
             .collect(),
+        claim: claim(dev),
+        secrets: secrets(dev)?,
         patience: dev.timeout.resources,
+        answer: dev.timeout.default,
         agent: choices.agent,
         takeover: choices.takeover,
         gitops: choices.gitops,
@@ -127,18 +136,86 @@ fn plan(dev: &Dev) -> DevPlan {
             readiness: dev.probes.readiness,
             startup: dev.probes.startup,
         },
-        keep_lifecycle: Lifecycle {
-            post_start: keeps(&dev.lifecycle.post_start),
-            pre_stop: keeps(&dev.lifecycle.pre_stop),
+        lifecycle: Lifecycle {
+            post_start: hook(&dev.lifecycle.post_start),
+            pre_stop: hook(&dev.lifecycle.pre_stop),
         },
+        storage: storage(dev),
+        init_resources: dev.init_container.as_ref().and_then(|init| resources(&init.resources)),
         ..DevPlan::default()
     }
 }
 
-/// Tells whether the workload's own hook stays. The manifest has said that another command is not run; what it was to
-/// replace would be something else than was asked for.
-fn keeps(hook: &Hook) -> bool {
-    hook.enabled && hook.command.is_none()
+fn hook(hook: &Hook) -> PlannedHook {
+    match &hook.command {
+        Some(command) if hook.enabled => PlannedHook::Runs(command.clone()),
+        None if hook.enabled => PlannedHook::Kept,
+        _ => PlannedHook::Dropped,
+    }
+}
+
+/// Returns the claim that is asked for, without its name: by `persistentVolume`, or by `volumes` alone.
+fn claim(dev: &Dev) -> Option<Value> {
+    let volume = dev.persistent_volume.clone();
+    let volume = match volume {
+        Some(volume) => volume,
+        None if dev.volumes.is_empty() => return None,
+        None => PersistentVolume { enabled: true, ..PersistentVolume::default() },
+    };
+    if !volume.enabled {
+        return None;
+    }
+    let mut spec = json!({
+        "accessModes": [volume.access_mode.as_deref().unwrap_or("ReadWriteOnce")],
+        "resources": {"requests": {"storage": volume.size.as_deref().unwrap_or(CLAIM_SIZE)}},
+    });
+    let optional = [("storageClassName", &volume.storage_class), ("volumeMode", &volume.volume_mode)];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            spec[key] = json!(value);
+        }
+    }
+    let metadata = json!({"labels": volume.metadata.labels, "annotations": volume.metadata.annotations});
+    Some(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}))
+}
+
+/// Says which folders are kept: those of `volumes`, and, where a claim is asked for by name, the synced ones.
+fn storage(dev: &Dev) -> Storage {
+    let kept = |path: &String, place: &str| Kept { path: path.clone(), sub_path: format!("{place}{path}") };
+    let whole = dev.persistent_volume.as_ref().is_some_and(|volume| volume.enabled);
+    let synced = dev.sync.folders.iter().filter(|_| whole).map(|folder| kept(&folder.remote, "src"));
+    let external = dev.external_volumes.iter().map(|volume| External {
+        claim: volume.name.clone(),
+        sub_path: volume.sub_path.clone(),
+        path: volume.mount_path.clone(),
+    });
+    let volumes = dev.volumes.iter().map(|path| kept(path, "data"));
+    Storage { kept: synced.chain(volumes).collect(), external: external.collect(), ..Storage::default() }
+}
+
+/// Reads the files of `secrets`.
+fn secrets(dev: &Dev) -> Result<Vec<SecretFile>, SessionError> {
+    let mut bytes = 0;
+    let mut files = Vec::new();
+    for secret in &dev.secrets {
+        let failed = |source| SessionError::Local { what: "read", path: secret.local.clone(), source };
+        let size = std::fs::metadata(&secret.local).map_err(failed)?.len();
+        bytes += usize::try_from(size).unwrap_or(usize::MAX).min(MAX_SECRET_BYTES + 1);
+        if bytes > MAX_SECRET_BYTES {
+            return Err(SessionError::Refused {
+                what: format!("the secrets of {}", dev.name),
+                why: format!("with {} they are larger than {MAX_SECRET_BYTES} bytes", secret.local.display()),
+                hint: "bring large files in with sync".to_owned(),
+            });
+        }
+        let content = std::fs::read(&secret.local).map_err(failed)?;
+        files.push(SecretFile {
+            path: secret.remote.clone(),
+            mode: secret.mode,
+            content: Content(content.into()),
+        });
+    }
+    Ok(files)
 }
 
 fn resources(resources: &Resources) -> Option<Value> {
@@ -171,14 +248,13 @@ fn map(map: &BTreeMap<String, String>) -> Option<Value> {
     (!map.is_empty()).then(|| json!(map))
 }
 
-/// A Service that is named by labels is not looked up yet; the manifest has said so.
-fn forward(dev: &Dev, forward: &ManifestForward) -> Option<Forward> {
-    let host = match &forward.target {
-        ForwardTarget::Container => None,
-        ForwardTarget::Service(name) => Some(name.clone()),
-        ForwardTarget::Labels(_) => return None,
+fn forward(dev: &Dev, forward: &ManifestForward) -> Forward {
+    let (host, labels) = match &forward.target {
+        ForwardTarget::Container => (None, BTreeMap::new()),
+        ForwardTarget::Service(name) => (Some(name.clone()), BTreeMap::new()),
+        ForwardTarget::Labels(labels) => (None, labels.clone()),
     };
-    Some(Forward { interface: dev.interface, local: forward.local, host, port: forward.remote })
+    Forward { interface: dev.interface, local: forward.local, host, labels, port: forward.remote }
 }
 
 #[cfg(test)]
@@ -215,16 +291,64 @@ mod tests {
         let choices = Choices { command: None, process_environment, agent, takeover: false, gitops };
         let request = request(&manifest, manifest.dev("web").unwrap(), path, choices).unwrap();
         let forwards: Vec<_> = request.forwards.iter().map(|one| (one.begins(), one.leads())).collect();
-        let expected = [("127.0.0.2:3", "container:4"), ("127.0.0.2:1", "db:2")];
+        let expected = [
+            ("127.0.0.2:3", "container:4"),
+            ("127.0.0.2:5", "container:6"), // until the plan has found the Service
+            ("127.0.0.2:1", "db:2"),
+        ];
         assert_eq!(forwards, expected.map(|(begins, leads)| (begins.to_owned(), leads.to_owned())));
+        assert_eq!(request.forwards[1].labels, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
     }
 
     #[test]
-    fn a_hook_with_a_command_of_its_own_is_dropped() {
-        let command = Some(vec!["true".to_owned()]);
-        assert!(keeps(&Hook { enabled: true, command: None }));
-        assert!(!keeps(&Hook { enabled: true, command }));
-        assert!(!keeps(&Hook { enabled: false, command: None }));
+    fn a_hook_stays_goes_or_runs_something_else() {
+        let check = |enabled, command: Option<&str>, expected: PlannedHook| {
+            let command = command.map(|word| vec![word.to_owned()]);
+            assert_eq!(hook(&Hook { enabled, command }), expected);
+        };
+        check(true, None, PlannedHook::Kept);
+        check(true, Some("true"), PlannedHook::Runs(vec!["true".to_owned()]));
+        check(false, Some("true"), PlannedHook::Dropped);
+        check(false, None, PlannedHook::Dropped);
+    }
+
+    /// Returns the dev service `web` with these lines.
+    fn dev(lines: &str) -> Dev {
+        let text = format!("dev:\n  web:\n    sync: ['.:/app']\n{lines}");
+        let path = Path::new("/nowhere/okteto.yml");
+        let context = Context { variables: &|_| None, disk: &Folders, repository: None };
+        let parsed = parse(Source { name: "okteto.yml", text: &text, path }, &context);
+        let problems: Vec<_> = parsed.problems.iter().map(|problem| problem.message.clone()).collect();
+        assert_eq!(problems, [""; 0], "{text}");
+        parsed.manifest.unwrap().dev("web").unwrap().clone()
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_asked_for() {
+        let check = |lines: &str, size: Option<&str>, kept: &[&str]| {
+            let dev = dev(lines);
+            let claim = claim(&dev);
+            let found =
+                claim.as_ref().and_then(|claim| claim["spec"]["resources"]["requests"]["storage"].as_str());
+            assert_eq!(found, size, "{lines}");
+            let storage = storage(&dev);
+            let places: Vec<_> = storage.kept.iter().map(|kept| kept.sub_path.as_str()).collect();
+            assert_eq!(places, kept, "{lines}");
+        };
+        check("", None, &[]);
+        check("    volumes: [/cache]\n", Some("5Gi"), &["data/cache"]);
+        check("    persistentVolume: {size: 1Gi}\n", Some("1Gi"), &["src/app"]);
+        check("    volumes: [/cache]\n    persistentVolume: {}\n", Some("5Gi"), &["src/app", "data/cache"]);
+        check("    volumes: [/cache]\n    persistentVolume: {enabled: false}\n", None, &["data/cache"]);
+        let full = "    persistentVolume: {accessModes: [ReadWriteMany], storageClass: fast, volumeMode: Filesystem, \
+                    labels: {a: b}, annotations: {c: d}}\n";
+        let expected = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "5Gi"}},
+                     "storageClassName": "fast", "volumeMode": "Filesystem"},
+        });
+        assert_eq!(claim(&dev(full)), Some(expected));
     }
 
     #[test]

@@ -21,13 +21,14 @@ use crate::down;
 use crate::error::SessionError;
 use crate::event::{Ending, Event, State};
 use crate::forward;
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 use crate::live::{Command, Live, Outlets};
 use crate::original::{self, Parked};
 use crate::output::{self, Untaken};
 use crate::plan::{UpPlan, no_drift};
 use crate::pod::text;
 use crate::request::Folder;
+use crate::storage;
 
 /// A running session. Dropping it leaves: the loop ends, dev mode stays on in the cluster.
 #[derive(Debug)]
@@ -124,7 +125,8 @@ pub async fn up(
                 state: sync_folder(context, &plan.record, folder),
                 engine: EngineConfig::default(),
                 protect: true,
-            })?)
+            })?
+            .rescan_every(folder.rescan))
         })
         .collect::<Result<Vec<_>, SessionError>>()?;
 
@@ -171,6 +173,7 @@ async fn begin(
     journal: &mut Journal,
     event_tx: &mpsc::Sender<Event>,
 ) -> Result<(), SessionError> {
+    announce_storage(context, plan, journal).await?;
     let mut paused = Vec::new();
     let pausing = pause::set(context, journal, &plan.truce.pauses, &mut |event| paused.push(event)).await;
     for event in paused {
@@ -181,6 +184,15 @@ async fn begin(
     ensure_agent(context, &config_map).await?;
     let object = format!("ConfigMap {}", text(&config_map, "/metadata/name"));
     let _ = event_tx.send(Event::Object { action: "created", object }).await;
+    if let Some(claim) = &plan.claim
+        && storage::ensure_claim(context, claim).await?
+    {
+        let object = format!("PersistentVolumeClaim {}", text(claim, "/metadata/name"));
+        let _ = event_tx.send(Event::Object { action: "created", object }).await;
+    }
+    if plan.resumed.is_none() || !journal.record.is_of(&plan.clone) {
+        storage::ensure_secret(context, journal, &plan.request.secrets, plan.resumed.is_some()).await?;
+    }
     if plan.record.down_first.is_some() {
         match original::park(context, journal).await? {
             Parked::Done => {}
@@ -203,6 +215,25 @@ async fn begin(
     Ok(())
 }
 
+/// Writes into the record of a session that goes on what it is about to make beside what it had.
+async fn announce_storage(
+    context: &Context,
+    plan: &UpPlan,
+    journal: &mut Journal,
+) -> Result<(), SessionError> {
+    let (claim, secret) = (plan.record.claim.clone(), plan.record.secret.clone());
+    let record = &mut journal.record;
+    if (claim.is_none() || record.claim == claim) && (secret.is_none() || record.secret == secret) {
+        return Ok(());
+    }
+    record.claim = claim.or(record.claim.take());
+    record.secret = secret.or(record.secret.take());
+    match journal.write(context).await? {
+        Written::Ours => Ok(()),
+        Written::Lost(message) => Err(SessionError::Failed { message }),
+    }
+}
+
 /// Undoes a session that never was ready. `why` it failed goes into the error when not all could be undone.
 async fn undo(
     context: &Context,
@@ -211,7 +242,14 @@ async fn undo(
     why: &str,
 ) -> Result<(), SessionError> {
     let mut events = Vec::new();
-    let undone = down::revert(context, &mut journal, &mut |event| events.push(event)).await;
+    let mut tell = |event| events.push(event);
+    let undone = async {
+        if journal.record.claim_is_new {
+            storage::remove_claim(context, &journal.record.name, &mut tell).await?;
+        }
+        down::revert(context, &mut journal, &mut tell).await
+    }
+    .await;
     for event in events {
         let _ = event_tx.send(event).await;
     }
@@ -256,7 +294,7 @@ pub(crate) async fn ensure_clone(
     journal.record.clone_spec_hash.clone_from(&wanted.clone_spec_hash);
     journal.record.config_map.clone_from(&wanted.config_map);
     journal.record.container.clone_from(&wanted.container);
-    if let crate::journal::Written::Lost(message) = journal.write(context).await? {
+    if let Written::Lost(message) = journal.write(context).await? {
         return Err(SessionError::Failed { message });
     }
     let options = WriteOptions::default();
@@ -339,7 +377,7 @@ pub(crate) fn sync_folder(context: &Context, record: &Record, folder: &Folder) -
 }
 
 /// Returns the mount points of the dev container below a synced folder: other volumes, which are not ours to sync.
-fn mounts_below(clone: &DevClone, container: &str, remote: &str) -> Vec<RelPath> {
+pub(crate) fn mounts_below(clone: &DevClone, container: &str, remote: &str) -> Vec<RelPath> {
     let containers = clone.object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let prefix = format!("{}/", remote.trim_end_matches('/'));
     containers

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use towline_session::down::{self, Restored};
-use towline_session::{SessionError, event::EVENT_VERSION};
+use towline_session::{Context, SessionError, event::EVENT_VERSION, storage};
 
 use super::{Outcome, sessions};
 use crate::args::{Down, Global};
@@ -15,17 +15,17 @@ use crate::ui::Ui;
 /// Ends the sessions that are meant and says how exactly each original was restored.
 pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
     let context = place::connect(ui, global).await?;
+    let mut name = args.name.clone();
     let found = if args.all {
         sessions::matching(&context, None).await?
     } else {
-        let mut name = args.name.clone();
         // The manifest only narrows the choice down; without one the record in the cluster is enough.
         if name.is_none()
             && let Ok(project) = Project::open(global)
             && let Some(manifest) = &project.parsed.manifest
             && manifest.dev.len() == 1
         {
-            let only = manifest.dev.keys().next().cloned();
+            let only = manifest.dev.values().next().map(|dev| dev.workload.clone());
             name = only.filter(|_| !project.example);
         }
         let found = match sessions::matching(&context, name.as_deref()).await? {
@@ -37,6 +37,10 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
         }
         found
     };
+    if found.is_empty() && args.volumes && remove_claims(ui, &context, args, name.as_deref(), &[]).await? > 0
+    {
+        return Ok(exit_code::OK);
+    }
     if found.is_empty() {
         if args.all {
             ui.say(&format!("nothing is in dev mode in namespace {}", context.namespace));
@@ -46,11 +50,11 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
         return Err(SessionError::NotHeld { what, namespace: context.namespace.clone() }.into());
     }
     let mut code = exit_code::OK;
-    for (lease, held) in found {
+    for (lease, held) in &found {
         ui.phase(&format!("restoring {} {}", held.record.kind, held.record.name));
         let mut force = args.force;
         let restored = loop {
-            match down::down(&context, &lease, force, &mut |event| ui.event(&event)).await {
+            match down::down(&context, lease, force, &mut |event| ui.event(&event)).await {
                 Err(error @ SessionError::Held { alive: true, .. }) if !force => {
                     match ui.confirm(&format!("{error}."), &[], "end their session")? {
                         Some(true) => force = true,
@@ -64,8 +68,35 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
         ui.phase_done();
         code = code.max(tell(ui, &restored));
     }
+    if args.volumes {
+        let ended: Vec<_> = found.iter().map(|(_, held)| held.record.name.clone()).collect();
+        remove_claims(ui, &context, args, name.as_deref(), &ended).await?;
+    }
     sessions::mention_abandoned(ui, &context, None).await;
     Ok(code)
+}
+
+/// Removes the claims of what is meant: all, those of the sessions that were ended, or that of a name. Returns how many.
+async fn remove_claims(
+    ui: &mut Ui,
+    context: &Context,
+    args: &Down,
+    name: Option<&str>,
+    ended: &[String],
+) -> Result<usize, Failure> {
+    if args.all {
+        return Ok(storage::remove_claims(context, &mut |event| ui.event(&event)).await?);
+    }
+    let mut removed = 0;
+    let named = name.filter(|_| ended.is_empty());
+    for workload in ended.iter().map(String::as_str).chain(named) {
+        let there = storage::remove_claim(context, workload, &mut |event| ui.event(&event)).await?;
+        if there {
+            ui.say(&format!("the volume claim of {workload} is removed, with all that was in it"));
+        }
+        removed += usize::from(there);
+    }
+    Ok(removed)
 }
 
 /// Says how exactly an original was restored. Returns the exit code for it.

@@ -2,9 +2,6 @@
 
 use crate::port::{self, Resource};
 
-/// `secrets`: read by pods, never by Towline.
-pub(super) const SECRETS: &Resource =
-    &Resource { group: "", version: "v1", kind: "Secret", plural: "secrets", namespaced: true };
 const SERVICE_ACCOUNTS: &Resource = &Resource {
     group: "",
     version: "v1",
@@ -30,7 +27,7 @@ pub(super) const ALL: &[&Resource] = &[
     port::SERVICES,
     INGRESSES,
     port::CONFIG_MAPS,
-    SECRETS,
+    port::SECRETS,
     SERVICE_ACCOUNTS,
     port::PERSISTENT_VOLUME_CLAIMS,
     port::LEASES,

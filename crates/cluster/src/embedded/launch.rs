@@ -10,9 +10,9 @@ use towline_protocol::AGENT_PATH;
 use super::process::{MARK, find_in_path, is_executable};
 use super::sandbox::{Sandbox, contents, inside};
 use super::store::{Store, create_private_folder};
-use super::{Image, Machine, kinds, meta};
+use super::{Image, Machine, meta};
 use crate::error::ClusterError;
-use crate::port::{CONFIG_MAPS, Resource};
+use crate::port::{CONFIG_MAPS, Resource, SECRETS};
 
 /// A process to be started in a container.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Place<'_> {
         ];
         for source in meta::items(self.container, "/envFrom") {
             let prefix = meta::text(source, "/prefix");
-            for (resource, key) in [(CONFIG_MAPS, "configMapRef"), (kinds::SECRETS, "secretRef")] {
+            for (resource, key) in [(CONFIG_MAPS, "configMapRef"), (SECRETS, "secretRef")] {
                 if let Some(object) = self.referenced(resource, &source[key])? {
                     for (name, bytes) in contents(&object) {
                         found.push((format!("{prefix}{name}"), String::from_utf8_lossy(&bytes).into_owned()));
@@ -146,7 +146,7 @@ impl Place<'_> {
     }
 
     fn value_from(&self, source: &Value) -> Result<Option<String>, LaunchError> {
-        for (resource, key) in [(CONFIG_MAPS, "configMapKeyRef"), (kinds::SECRETS, "secretKeyRef")] {
+        for (resource, key) in [(CONFIG_MAPS, "configMapKeyRef"), (SECRETS, "secretKeyRef")] {
             let reference = &source[key];
             if !reference.is_object() {
                 continue;

@@ -15,9 +15,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::store::{Store, create_private_folder, remove_file};
-use super::{Image, kinds, meta};
+use super::{Image, meta};
 use crate::error::ClusterError;
-use crate::port::{CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS};
+use crate::port::{CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, SECRETS};
 
 /// How much of the uid names the folder: a unix socket's path below it may have 107 bytes in all.
 const ID_LENGTH: usize = 13;
@@ -243,7 +243,7 @@ fn projected_files(
     let (resource, source, from) = if volume["configMap"].is_object() {
         (CONFIG_MAPS, &volume["configMap"], meta::text(volume, "/configMap/name"))
     } else {
-        (kinds::SECRETS, &volume["secret"], meta::text(volume, "/secret/secretName"))
+        (SECRETS, &volume["secret"], meta::text(volume, "/secret/secretName"))
     };
     let optional = source["optional"] == true;
     let mode =

@@ -68,7 +68,7 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, r
         reject_foreign_folders(reader, &dev);
         let mut names = unsupported(&dev);
         if let (Rank::VersionOne, Some(fields)) = (rank, &fields) {
-            let old = ["namespace", "context", "push", "initFromImage"];
+            let old = ["namespace", "context", "push"];
             names.extend(old.into_iter().filter(|name| fields.get(name).is_some()));
         }
         if !names.is_empty() {
@@ -79,7 +79,7 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, r
 }
 
 /// Says that fields are without effect.
-pub(crate) fn not_acted_on(names: &[&str]) -> String {
+fn not_acted_on(names: &[&str]) -> String {
     let list: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let verb = if list.len() == 1 { "is" } else { "are" };
     format!("{} {verb} read but not acted on yet", list.join(", "))

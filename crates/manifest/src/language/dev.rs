@@ -24,7 +24,8 @@ const NODES: Shape = Shape::Pairs("disk", "ssd");
 const PORT: i64 = 65_535;
 const SWITCH_PROBES: Shape = Shape::Either(&[Shape::Flag(true), Shape::Object(&PROBES)]);
 const SWITCH_HOOKS: Shape = Shape::Either(&[Shape::Flag(true), Shape::Object(&LIFECYCLE)]);
-const NO_VOLUME: &str = "nothing is kept between sessions; caches are filled anew";
+const KEPT: &str = "synced folders are kept in the claim only where this field asks for it; without it, and without `volumes`, \
+                    there is no claim";
 const NO_SSH: &str = "no SSH server runs in the pod; use `towline exec`";
 const NOT_HERE: &str = "`namespace` is not chosen in the manifest";
 const NOT_HERE_EITHER: &str = "`context` is not chosen in the manifest";
@@ -70,7 +71,7 @@ static OLD_FIELDS: [Field; 8] = [
     Field::new("context", Shape::Text("minikube"), "The context.").not_yet("type --context"),
     Field::new("push", Shape::Anything("{}"), "How the image is built.").not_yet("nothing is built"),
     Field::new("initFromImage", Shape::Flag(true), "Whether the folder begins with the image's files.")
-        .not_yet("it does where the image's folder can be written"),
+        .differently("it always does"),
 ];
 
 static DEV_FIELDS: [Field; 38] = [
@@ -125,27 +126,25 @@ static DEV_FIELDS: [Field; 38] = [
     Field::new("mode", Shape::Word(&["sync", "hybrid"]), "Where the code runs.")
         .not_yet("`sync` is what is done; `hybrid` is not there"),
     Field::new("volumes", VOLUMES, "Folders of the container that are kept between sessions.")
-        .not_yet(NO_VOLUME),
+        .differently("with `persistentVolume.enabled: false` they last as long as the pod"),
     Field::new(
         "externalVolumes",
         Shape::List(&Shape::Text("cache:npm:/data")),
         "Claims that exist already: `claim:[folder:]mount`.",
-    )
-    .not_yet("nothing is mounted"),
+    ),
     Field::new(
         "persistentVolume",
         Shape::Object(&PERSISTENT_VOLUME),
         "The volume claim for files and caches.",
     )
-    .not_yet(NO_VOLUME),
+    .differently(KEPT),
     Field::new(
         "secrets",
         Shape::List(&Shape::Text("secret.txt:/etc/token:400")),
         "Local files to mount: `local:remote[:mode]`.",
-    )
-    .not_yet("nothing is mounted"),
-    Field::new("initContainer", Shape::Object(&INIT_CONTAINER), "Okteto's init container.")
-        .not_yet("no init container is needed"),
+    ),
+    Field::new("initContainer", Shape::Object(&INIT_CONTAINER), "The init containers that fill folders.")
+        .differently("they run the dev container's own image"),
     Field::new("remote", Shape::Number(0, PORT, 22_000), "The local port of an SSH server.").not_yet(NO_SSH),
     Field::new("sshServerPort", Shape::Number(1, PORT, 2222), "The SSH server's port in the pod.")
         .not_yet(NO_SSH),
@@ -221,14 +220,14 @@ pub(crate) static SYNC: Object = Object {
     fields: &[
         Field::new("folders", FOLDERS, "The folders: `local:remote`."),
         Field::new("compression", Shape::Flag(false), "Whether the stream is compressed.")
-            .not_yet("it is compressed where that pays"),
-        Field::new("verbose", Shape::Flag(true), "Whether every step is logged.").not_yet("set RUST_LOG"),
+            .differently("it is compressed where that pays, whatever is asked"),
+        Field::new("verbose", Shape::Flag(true), "Whether every step is logged.")
+            .differently("RUST_LOG says what is logged"),
         Field::new(
             "rescanInterval",
             Shape::Number(1, 86_400, 10),
             "How often everything is looked at again, in seconds.",
-        )
-        .not_yet("every 5 minutes"),
+        ),
     ],
 };
 
@@ -237,7 +236,7 @@ pub(crate) static TIMEOUT: Object = Object {
     what: "`timeout`",
     rule: Rule::Free,
     fields: &[
-        Field::new("default", Shape::Text("90s"), "For each step.").not_yet("steps have limits of their own"),
+        Field::new("default", Shape::Text("90s"), "For the agent to answer once the pod runs."),
         Field::new("resources", Shape::Text("5m"), "For the pod to run for the first time."),
     ],
 };
@@ -250,8 +249,7 @@ pub(crate) static FORWARD: Object = Object {
         Field::new("localPort", Shape::Number(1, PORT, 8081), "The port on this machine.").required(),
         Field::new("remotePort", Shape::Number(1, PORT, 81), "The port there.").required(),
         Field::new("name", Shape::Text("postgres"), "The Service; the dev container when absent."),
-        Field::new("labels", SELECTOR, "Labels that select the Service.")
-            .not_yet("nothing listens on the port"),
+        Field::new("labels", SELECTOR, "Labels that one Service alone has."),
     ],
 };
 
@@ -263,7 +261,6 @@ pub(crate) static GLOBAL_FORWARD: Object = Object {
         Field::new("localPort", Shape::Number(1, PORT, 5433), "The port on this machine.").required(),
         Field::new("remotePort", Shape::Number(1, PORT, 5432), "The port there.").required(),
         Field::new("name", Shape::Text("postgres"), "The Service; the dev container when absent."),
-        Field::new("labels", SELECTOR, "Labels that select the Service.")
-            .not_yet("nothing listens on the port"),
+        Field::new("labels", SELECTOR, "Labels that one Service alone has."),
     ],
 };

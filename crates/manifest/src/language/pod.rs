@@ -80,8 +80,7 @@ pub(crate) static HOOK: Object = Object {
     rule: Rule::Free,
     fields: &[
         Field::new("enabled", Shape::Flag(true), "Whether the hook stays."),
-        Field::new("command", COMMAND_LINE, "What the hook runs instead.")
-            .not_yet("the workload's hook is dropped"),
+        Field::new("command", COMMAND_LINE, "What the hook runs instead."),
     ],
 };
 
@@ -145,8 +144,9 @@ pub(crate) static INIT_CONTAINER: Object = Object {
     what: "`initContainer`",
     rule: Rule::Free,
     fields: &[
-        Field::new("image", Shape::Text("example.com/tools:1"), "The image of Okteto's init container."),
-        Field::new("resources", Shape::Object(&RESOURCES), "The resources of Okteto's init container."),
+        Field::new("image", Shape::Text("example.com/tools:1"), "The image of Okteto's init container.")
+            .differently("nothing of it is needed, so it is not pulled"),
+        Field::new("resources", Shape::Object(&RESOURCES), "What they ask for and may use."),
     ],
 };
 

@@ -217,9 +217,7 @@ fn what_is_not_acted_on_is_named_once() {
     );
     assert_eq!(
         lines(&parsed),
-        "okteto.yml:2:3: warning: `sync.compression`, `sync.verbose`, `sync.rescanInterval`, `forward.labels`, \
-         `lifecycle.postStart.command`, `lifecycle.preStop.command`, `timeout.default`, `initContainer`, `volumes`, `externalVolumes`, \
-         `persistentVolume`, `secrets`, `mode`, `remote`, `sshServerPort`, `autocreate`, `services` are read but not acted on yet (dev.api)\n"
+        "okteto.yml:2:3: warning: `mode`, `remote`, `sshServerPort`, `autocreate`, `services` are read but not acted on yet (dev.api)\n"
     );
     let manifest = parsed.manifest.unwrap();
     let dev = &manifest.dev["api"];
@@ -244,12 +242,11 @@ fn what_happens_anyway_needs_no_warning() {
 }
 
 #[test]
-fn a_forward_of_the_whole_manifest_by_labels_is_named() {
+fn a_forward_of_the_whole_manifest_may_name_labels() {
     let parsed = read("forward: [{localPort: 1, remotePort: 2, labels: {a: b}}]\ndev:\n  api: {}\n");
-    assert_eq!(
-        lines(&parsed),
-        "okteto.yml:1:11: warning: `labels` is read but not acted on yet (forward[0])\n"
-    );
+    assert_eq!(lines(&parsed), "");
+    let labels = [("a".to_owned(), "b".to_owned())].into();
+    assert_eq!(parsed.manifest.unwrap().forward[0].target, ForwardTarget::Labels(labels));
 }
 
 #[test]

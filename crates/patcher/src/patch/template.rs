@@ -6,18 +6,17 @@ use serde_json::{Map, Value, json};
 use towline_protocol::{AGENT_MOUNT, AGENT_PATH, RUN_MOUNT};
 
 use super::edits::{Edits, HIDDEN, child, list, malformed};
+use super::volumes::{self, Mounted};
 use crate::names::{self, SESSION_LABEL};
-use crate::plan::{DevPlan, PlanError};
+use crate::plan::{DevPlan, Hook, PlanError};
 use crate::workload::text;
 
 const TEMPLATE: &str = "spec.template";
-const POD: &str = "spec.template.spec";
+pub(super) const POD: &str = "spec.template.spec";
 const AGENT_VOLUME: &str = "towline-agent";
 const RUN_VOLUME: &str = "towline-run";
-const SCRATCH_VOLUME: &str = "towline-scratch";
-const SEED: &str = "towline-seed";
-/// Where a seeding init container sees the emptyDir; the image's own folder stays visible at its place.
-const SEED_MOUNT: &str = "/.towline/seed";
+/// Where an init container sees the volume that it fills; the image's own folder stays visible at its place.
+pub(super) const SEED_MOUNT: &str = "/.towline/seed";
 /// The part of a security context that only pods have.
 const POD_SECURITY: [&str; 5] =
     ["fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy", "sysctls"];
@@ -33,7 +32,9 @@ pub(super) fn edit(
         .get_mut("template")
         .and_then(Value::as_object_mut)
         .ok_or_else(|| malformed("spec", "template", "an object"))?;
-    edit_metadata(child(template, TEMPLATE, "metadata")?, plan, selector_labels, edits)?;
+    let metadata = child(template, TEMPLATE, "metadata")?;
+    edit_metadata(metadata, plan, selector_labels, edits)?;
+    volumes::mark_secrets(metadata, plan, edits)?;
     let pod = template
         .get_mut("spec")
         .and_then(Value::as_object_mut)
@@ -47,9 +48,11 @@ pub(super) fn edit(
     edit_process(&mut container, &at, plan, edits)?;
     edit_environment(&mut container, &at, plan, edits)?;
     edit_security(&mut container, &at, pod, plan, edits)?;
-    edit_mounts(&mut container, &at, &name, plan, edits)?;
-    edit_volumes(pod, plan, edits)?;
-    add_seeds(pod, &container, plan, edits)?;
+    let mounted = volumes::all(plan)?;
+    edit_mounts(&mut container, &at, &name, &mounted, edits)?;
+    edit_volumes(pod, plan, &mounted, edits)?;
+    volumes::edit_group(pod, &container, plan, edits)?;
+    volumes::add_seeds(pod, &container, plan, &mounted, edits)?;
     pod["containers"][index] = Value::Object(container);
     edit_scheduling(pod, plan, edits)
 }
@@ -137,28 +140,41 @@ fn edit_process(
             edits.remove(container, at, key, "a dev server may be down for a while");
         }
     }
-    edit_lifecycle(container, at, plan, edits);
+    edit_lifecycle(container, at, plan, edits)?;
     if let Some(resources) = &plan.resources {
         edits.merge(container, at, "resources", resources, "resources from the manifest")?;
     }
     Ok(())
 }
 
-fn edit_lifecycle(container: &mut Map<String, Value>, at: &str, plan: &DevPlan, edits: &mut Edits) {
-    let reason = "the hook belonged to the replaced command";
-    let keep = plan.keep_lifecycle;
-    match container.get_mut("lifecycle").and_then(Value::as_object_mut) {
-        Some(lifecycle) if keep.post_start || keep.pre_stop => {
-            let at = format!("{at}.lifecycle");
-            if !keep.post_start {
-                edits.remove(lifecycle, &at, "postStart", reason);
-            }
-            if !keep.pre_stop {
-                edits.remove(lifecycle, &at, "preStop", reason);
+fn edit_lifecycle(
+    container: &mut Map<String, Value>,
+    at: &str,
+    plan: &DevPlan,
+    edits: &mut Edits,
+) -> Result<(), PlanError> {
+    let dropped = "the hook belonged to the replaced command";
+    let hooks = [("postStart", &plan.lifecycle.post_start), ("preStop", &plan.lifecycle.pre_stop)];
+    let runs = hooks.iter().any(|(_, hook)| matches!(hook, Hook::Runs(_)));
+    let kept = hooks.iter().any(|(_, hook)| **hook == Hook::Kept)
+        && container.get("lifecycle").is_some_and(Value::is_object);
+    if !runs && !kept {
+        edits.remove(container, at, "lifecycle", dropped);
+        return Ok(());
+    }
+    let lifecycle = child(container, at, "lifecycle")?;
+    let at = format!("{at}.lifecycle");
+    for (key, hook) in hooks {
+        match hook {
+            Hook::Dropped => edits.remove(lifecycle, &at, key, dropped),
+            Hook::Kept => {}
+            Hook::Runs(command) => {
+                let runs = json!({"exec": {"command": command}});
+                edits.set(lifecycle, &at, key, runs, "hook from the manifest");
             }
         }
-        _ => edits.remove(container, at, "lifecycle", reason),
     }
+    Ok(())
 }
 
 fn edit_environment(
@@ -230,7 +246,7 @@ fn edit_mounts(
     container: &mut Map<String, Value>,
     at: &str,
     name: &str,
-    plan: &DevPlan,
+    mounted: &[Mounted],
     edits: &mut Edits,
 ) -> Result<(), PlanError> {
     let mut taken: BTreeSet<String> = list(container, at, "volumeMounts")?
@@ -238,25 +254,27 @@ fn edit_mounts(
         .filter_map(|mount| text(mount, "/mountPath"))
         .map(|path| path.trim_end_matches('/').to_owned())
         .collect();
-    let mut mounts = vec![
-        (AGENT_MOUNT, agent_mount(), "the agent's binary"),
-        (RUN_MOUNT, json!({"name": RUN_VOLUME, "mountPath": RUN_MOUNT}), "the agent's socket"),
+    let own = [
+        (agent_mount(), "the agent's binary"),
+        (json!({"name": RUN_VOLUME, "mountPath": RUN_MOUNT}), "the agent's socket"),
     ];
-    for (number, folder) in plan.scratch.iter().enumerate() {
-        check_folder(folder)?;
-        let mount = json!({"name": scratch_volume(number), "mountPath": folder});
-        mounts.push((folder, mount, "the folder is not writable in the image"));
-    }
-    for (path, mount, reason) in mounts {
+    let more = mounted.iter().map(|mounted| (mounted.mount.clone(), mounted.reason));
+    for (mount, reason) in own.into_iter().chain(more) {
+        let path = text(&mount, "/mountPath").unwrap_or_default().to_owned();
         if !taken.insert(path.trim_end_matches('/').to_owned()) {
-            return Err(PlanError::MountTaken { container: name.to_owned(), path: path.to_owned() });
+            return Err(PlanError::MountTaken { container: name.to_owned(), path });
         }
         edits.push(container, at, "volumeMounts", &format!("mountPath={path}"), mount, reason)?;
     }
     Ok(())
 }
 
-fn edit_volumes(pod: &mut Map<String, Value>, plan: &DevPlan, edits: &mut Edits) -> Result<(), PlanError> {
+fn edit_volumes(
+    pod: &mut Map<String, Value>,
+    plan: &DevPlan,
+    mounted: &[Mounted],
+    edits: &mut Edits,
+) -> Result<(), PlanError> {
     // The kubelet gives the file the volume's mode, which must let any user of the container run it.
     let file = AGENT_PATH.rsplit('/').next().unwrap_or(AGENT_PATH);
     let binary = json!({
@@ -267,58 +285,27 @@ fn edit_volumes(pod: &mut Map<String, Value>, plan: &DevPlan, edits: &mut Edits)
             "items": [{"key": plan.agent.key, "path": file}],
         },
     });
-    let mut volumes = vec![
-        (AGENT_VOLUME.to_owned(), binary, "the agent's binary"),
-        (
-            RUN_VOLUME.to_owned(),
-            json!({"name": RUN_VOLUME, "emptyDir": {"sizeLimit": "16Mi"}}),
-            "the agent's socket",
-        ),
-    ];
-    for number in 0..plan.scratch.len() {
-        let name = scratch_volume(number);
-        let volume = json!({"name": name, "emptyDir": {}});
-        volumes.push((name, volume, "the folder is not writable in the image"));
-    }
-    for (name, volume, reason) in volumes {
-        if list(pod, POD, "volumes")?.iter().any(|other| text(other, "/name") == Some(&name)) {
-            return Err(PlanError::NameTaken { name });
-        }
+    let socket = json!({"name": RUN_VOLUME, "emptyDir": {"sizeLimit": "16Mi"}});
+    let own = [(binary, "the agent's binary"), (socket, "the agent's socket")];
+    let more = mounted.iter().filter_map(|mounted| Some((mounted.volume.clone()?, mounted.reason)));
+    for (volume, reason) in own.into_iter().chain(more) {
+        let name = text(&volume, "/name").unwrap_or_default().to_owned();
+        free_name(pod, "volumes", &name)?;
         edits.push(pod, POD, "volumes", &format!("name={name}"), volume, reason)?;
     }
     Ok(())
 }
 
-/// Adds an init container for each scratch folder: the dev container's image and user copy the image's files.
-fn add_seeds(
-    pod: &mut Map<String, Value>,
-    container: &Map<String, Value>,
-    plan: &DevPlan,
-    edits: &mut Edits,
-) -> Result<(), PlanError> {
-    for (number, folder) in plan.scratch.iter().enumerate() {
-        let name = if number == 0 { SEED.to_owned() } else { format!("{SEED}-{number}") };
-        let mut seed = json!({
-            "name": name,
-            "command": [AGENT_PATH, "seed", folder, SEED_MOUNT],
-            "volumeMounts": [agent_mount(), {"name": scratch_volume(number), "mountPath": SEED_MOUNT}],
-        });
-        for key in ["image", "imagePullPolicy", "securityContext", "resources"] {
-            if let Some(value) = container.get(key) {
-                seed[key] = value.clone();
-            }
-        }
-        if list(pod, POD, "initContainers")?.iter().any(|other| text(other, "/name") == Some(&name)) {
-            return Err(PlanError::NameTaken { name });
-        }
-        let reason = "fills the folder from the image";
-        edits.push(pod, POD, "initContainers", &format!("name={name}"), seed, reason)?;
+/// Fails when the pod has a volume or container of this name.
+pub(super) fn free_name(pod: &mut Map<String, Value>, key: &str, name: &str) -> Result<(), PlanError> {
+    if list(pod, POD, key)?.iter().any(|other| text(other, "/name") == Some(name)) {
+        return Err(PlanError::NameTaken { name: name.to_owned() });
     }
     Ok(())
 }
 
 fn edit_scheduling(pod: &mut Map<String, Value>, plan: &DevPlan, edits: &mut Edits) -> Result<(), PlanError> {
-    if !plan.keep_lifecycle.pre_stop {
+    if plan.lifecycle.pre_stop == Hook::Dropped {
         edits.set(pod, POD, "terminationGracePeriodSeconds", json!(0), "a dev pod goes at once");
     }
     if let Some(selector) = &plan.node_selector {
@@ -354,15 +341,12 @@ fn edit_scheduling(pod: &mut Map<String, Value>, plan: &DevPlan, edits: &mut Edi
     Ok(())
 }
 
-fn agent_mount() -> Value {
+pub(super) fn agent_mount() -> Value {
     json!({"name": AGENT_VOLUME, "mountPath": AGENT_MOUNT, "readOnly": true})
 }
 
-fn scratch_volume(number: usize) -> String {
-    format!("{SCRATCH_VOLUME}-{number}")
-}
-
-fn check_folder(folder: &str) -> Result<(), PlanError> {
+/// Fails where nothing can be mounted.
+pub(super) fn check_folder(folder: &str) -> Result<(), PlanError> {
     let parts = || folder.split('/').skip(1).filter(|part| !part.is_empty());
     let plain = parts().all(|part| part != "." && part != "..");
     let ours = parts().next() == Some(".towline");

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use towline_patcher::{DevPlan, HIDDEN, Lifecycle, PlanError, Probes, clone_of, park, pod_of, read_back};
+use towline_patcher::{
+    DevPlan, HIDDEN, Hook, Lifecycle, PlanError, Probes, clone_of, park, pod_of, read_back,
+};
 
 use crate::deployments::{CANARY, SESSION, any_deployment, plan, realistic, restricted};
 
@@ -86,7 +88,7 @@ fn keeps_probes_and_hooks_on_demand() {
     let plan = DevPlan {
         container: Some("api".to_owned()),
         keep_probes: Probes { liveness: false, readiness: true, startup: false },
-        keep_lifecycle: Lifecycle { post_start: false, pre_stop: true },
+        lifecycle: Lifecycle { post_start: Hook::Dropped, pre_stop: Hook::Kept },
         ..plan()
     };
     let pod = clone_of(&realistic(), &plan).unwrap().object["spec"]["template"]["spec"].take();
@@ -99,6 +101,27 @@ fn keeps_probes_and_hooks_on_demand() {
     assert_eq!(container["lifecycle"], json!({"preStop": {"sleep": {"seconds": 5}}}));
     assert_eq!(pod["terminationGracePeriodSeconds"], 45);
     assert!(pod["containers"][0].get("readinessProbe").is_some(), "the sidecar keeps its own");
+}
+
+#[test]
+fn hooks_from_the_manifest_run_in_place_of_the_workloads() {
+    let runs = |word: &str| Hook::Runs(vec![word.to_owned()]);
+    let exec = |word: &str| json!({"exec": {"command": [word]}});
+    let check = |post_start: Hook, pre_stop: Hook, expected: Option<Value>, grace: i64| {
+        let lifecycle = Lifecycle { post_start, pre_stop };
+        let plan = DevPlan { container: Some("api".to_owned()), lifecycle, ..plan() };
+        let pod = clone_of(&realistic(), &plan).unwrap().object["spec"]["template"]["spec"].take();
+        assert_eq!(pod["containers"][1].get("lifecycle"), expected.as_ref());
+        assert_eq!(pod["terminationGracePeriodSeconds"], grace);
+    };
+    check(Hook::Dropped, Hook::Dropped, None, 0);
+    check(Hook::Dropped, runs("bye"), Some(json!({"preStop": exec("bye")})), 45);
+    check(runs("hello"), Hook::Dropped, Some(json!({"postStart": exec("hello")})), 0);
+    let kept = json!({"preStop": {"sleep": {"seconds": 5}}, "postStart": exec("hello")});
+    check(runs("hello"), Hook::Kept, Some(kept), 45);
+    let plan = DevPlan { lifecycle: Lifecycle { post_start: Hook::Kept, pre_stop: Hook::Kept }, ..plan() };
+    let pod = clone_of(&restricted(), &plan).unwrap().object["spec"]["template"]["spec"].take();
+    assert_eq!(pod["containers"][0].get("lifecycle"), None, "there is none to keep");
 }
 
 #[test]

@@ -8,4 +8,5 @@ mod crash;
 mod deployments;
 mod journal;
 mod server;
+mod storage;
 mod world;

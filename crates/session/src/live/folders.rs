@@ -123,6 +123,10 @@ impl Actor {
         let words = failure.as_ref().map_or("it is not writable", |failure| failure.message.as_str());
         let hopeless = failure.as_ref().is_some_and(|failure| !REFUSALS.contains(&failure.errno));
         let message = format!("{remote} in the container can't be synced: {words}");
+        if self.live.request.plan.storage.keeps(&remote) {
+            let hint = "its volume belongs to another user: set securityContext.fsGroup in the manifest";
+            return self.feed(Input::Impossible { message: format!("{message}; {hint}") }).await;
+        }
         if hopeless || self.live.request.plan.scratch.contains(&remote) {
             return self.feed(Input::Impossible { message }).await;
         }
