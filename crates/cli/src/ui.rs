@@ -64,6 +64,17 @@ impl Ui {
         let _ = writeln!(anstream::stdout(), "{}", clean(text, true));
     }
 
+    /// Prints what goes and what comes in its place, line by line.
+    #[expect(clippy::unused_self, reason = "all output goes through the one that knows its form")]
+    pub(crate) fn diff(&self, before: Option<&str>, after: Option<&str>) {
+        let mut stdout = anstream::stdout().lock();
+        for (text, sign, style) in [(before, '-', RED), (after, '+', GREEN)] {
+            for line in text.into_iter().flat_map(str::lines) {
+                let _ = writeln!(stdout, "    {style}{sign} {}{style:#}", clean(line, false));
+            }
+        }
+    }
+
     /// Prints one JSON object on a line.
     #[expect(clippy::unused_self, reason = "all output goes through the one that knows its form")]
     pub(crate) fn json(&self, value: &impl Serialize) {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use towline_cluster::port::Resource;
 
 use self::pause::PausePlan;
+pub(crate) use self::scaling::selects;
 use crate::context::Context;
 use crate::error::SessionError;
 use crate::pod::text;

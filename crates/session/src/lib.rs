@@ -24,6 +24,7 @@ pub mod obstacle;
 mod original;
 mod output;
 pub mod plan;
+pub mod plan_view;
 pub mod pod;
 mod process;
 pub mod request;

@@ -18,6 +18,7 @@ use crate::controllers::{self, Touch};
 use crate::error::SessionError;
 use crate::journal;
 use crate::obstacle::Obstacle;
+use crate::plan_view::{self, PlanView, RightView, Surroundings};
 use crate::pod::text;
 use crate::request::{Folder, UpRequest, Workload};
 use crate::rights::{self, Rights};
@@ -54,6 +55,8 @@ pub struct UpPlan {
     pub truce: Truce,
     /// What stands in the way. With any of it [`crate::up::up`] does not begin.
     pub obstacles: Vec<Obstacle>,
+    /// What was read to show the plan.
+    pub surroundings: Surroundings,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
     /// The claim that will be created, or is there already.
@@ -66,6 +69,11 @@ impl UpPlan {
     /// Returns the changes to the pod template with a reason each.
     pub fn changes(&self) -> &[FieldChange] {
         &self.clone.changes
+    }
+
+    /// Returns everything that the session will do, as data.
+    pub fn view(&self) -> PlanView {
+        plan_view::of(self)
     }
 
     /// Returns the writes in their order, in words.
@@ -111,7 +119,7 @@ pub async fn plan(context: &Context, request: UpRequest) -> Result<UpPlan, Sessi
 async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
     let mut notes = Vec::new();
     namespace_allows(context).await?;
-    rights_suffice(context, &rights::of(&request), &mut notes).await?;
+    let rights = rights_suffice(context, &rights::of(&request), &mut notes).await?;
     storage::resolve_forwards(context, &mut request).await?;
     let original = find(context, &request.workload).await?;
     let name = text(&original, "/metadata/name");
@@ -160,7 +168,8 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     if !goes_on {
         dry_run(context, &original, &clone, &record, &mut notes, &mut obstacles).await?;
     }
-    Ok(UpPlan { original, clone, record, resumed, truce, obstacles, notes, claim, request })
+    let surroundings = Surroundings::read(context, rights).await;
+    Ok(UpPlan { original, clone, record, resumed, truce, obstacles, surroundings, notes, claim, request })
 }
 
 /// Decides what is kept and where. Returns the claim, and whether it is yet to be made.
@@ -266,11 +275,12 @@ async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
     Ok(())
 }
 
+/// Returns for each right, those that are needed first, whether we have it.
 async fn rights_suffice(
     context: &Context,
     rights: &Rights,
     notes: &mut Vec<String>,
-) -> Result<(), SessionError> {
+) -> Result<Vec<RightView>, SessionError> {
     let asked: Vec<_> = rights.all().cloned().collect();
     let answers = context.cluster.can(&context.namespace, &asked).await?;
     let (needed, useful) = answers.split_at(rights.needed.len().min(answers.len()));
@@ -287,7 +297,7 @@ async fn rights_suffice(
             notes.push(format!("without the right to {words}, what needs it is left out"));
         }
     }
-    Ok(())
+    Ok(plan_view::rights_of(rights, &answers))
 }
 
 async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionError> {

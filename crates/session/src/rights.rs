@@ -99,7 +99,8 @@ pub fn words(right: &Right) -> String {
     format!("{} {}", right.verb, resource(right))
 }
 
-fn resource(right: &Right) -> String {
+/// Returns the plural and the subresource as a Role has them.
+pub(crate) fn resource(right: &Right) -> String {
     let slash = if right.subresource.is_empty() { "" } else { "/" };
     format!("{}{slash}{}", right.resource, right.subresource)
 }

@@ -6,10 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use towline_protocol::{ProcessInput, ProcessOutput, TerminalSize};
-use towline_session::plan::UpPlan;
 use towline_session::translate::{self, Choices};
 use towline_session::up::ProcessHandle;
-use towline_session::{AgentSource, Context, Ending, Event, Session, State, up};
+use towline_session::{AgentSource, Context, Ending, Event, Session, SessionError, State, up};
 
 use super::{Outcome, sessions};
 use crate::agent;
@@ -70,46 +69,19 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     for note in &planned.notes {
         ui.warn(note);
     }
-    up_plan::mention(ui, &planned.truce.findings);
     if args.dry_run {
-        show_plan(ui, &planned);
-        return Ok(exit_code::OK);
+        up_plan::show(ui, &planned.view());
+        let obstacles = planned.obstacles;
+        return if obstacles.is_empty() {
+            Ok(exit_code::OK)
+        } else {
+            Err(SessionError::Obstacles { obstacles }.into())
+        };
     }
+    up_plan::mention(ui, &planned.truce.findings);
     let workload = planned.record.name.clone();
     let session = up::up(&context, planned, size).await?;
     follow(ui, &context, args, session, size, &workload).await
-}
-
-fn show_plan(ui: &Ui, plan: &UpPlan) {
-    if ui.is_json() {
-        let changes: Vec<_> = plan
-            .changes()
-            .iter()
-            .map(|change| {
-                serde_json::json!({"path": change.path, "before": change.before, "after": change.after, "reason": change.reason})
-            })
-            .collect();
-        ui.json(&serde_json::json!({
-            "version": 1, "kind": "plan", "workload": plan.record.name, "writes": plan.writes(), "changes": changes,
-            "notes": plan.notes,
-        }));
-        return;
-    }
-    for write in plan.writes() {
-        ui.data(&write);
-    }
-    for change in plan.changes() {
-        let value = |value: &Option<serde_json::Value>| {
-            value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
-        };
-        ui.data(&format!(
-            "  {}\n  - {}\n  + {}\n  because {}",
-            change.path,
-            value(&change.before),
-            value(&change.after),
-            change.reason
-        ));
-    }
 }
 
 /// Ties the session to the terminal until it ends.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use towline_session::controllers::{Effect, Finding};
 use towline_session::event::EVENT_VERSION;
 use towline_session::plan::{self, UpPlan};
+use towline_session::plan_view::{Change, ObjectPlan, PlanView};
 use towline_session::{Context, Gitops, UpRequest};
 
 use crate::args;
@@ -58,4 +59,56 @@ pub(crate) fn mention(ui: &mut Ui, findings: &[Finding]) {
             ui.warn(&finding.line());
         }
     }
+}
+
+/// Shows the whole plan: the objects as a diff with a reason for each field, then who and what they meet.
+pub(crate) fn show(ui: &Ui, plan: &PlanView) {
+    if ui.is_json() {
+        let mut line = json!({"version": EVENT_VERSION, "kind": "plan"});
+        if let (Some(line), Ok(Value::Object(fields))) = (line.as_object_mut(), serde_json::to_value(plan)) {
+            line.extend(fields);
+        }
+        return ui.json(&line);
+    }
+    for object in &plan.objects {
+        show_object(ui, object);
+    }
+    ui.data("traffic");
+    for note in &plan.traffic.notes {
+        ui.data(&format!("  {note}"));
+    }
+    if !plan.owners.is_empty() || !plan.controllers.is_empty() {
+        ui.data("who else writes here");
+    }
+    for owner in &plan.owners {
+        ui.data(&format!("  {} is {}'s ({}), and is given back", owner.path, owner.manager, owner.operation));
+    }
+    for finding in &plan.controllers {
+        ui.data(&format!("  {}", finding.line()));
+    }
+    let words = |needed: bool, has: bool| {
+        let rights = plan.rights.iter().filter(|right| right.needed == needed && right.has == has);
+        rights.map(|right| format!("{} {}", right.verb, right.resource)).collect::<Vec<_>>()
+    };
+    ui.data("rights");
+    ui.data(&format!("  all {} that the way in and the way back need", words(true, true).len()));
+    let missing = words(false, false);
+    if !missing.is_empty() {
+        ui.data(&format!("  not there, and done without: {}", missing.join(", ")));
+    }
+}
+
+fn show_object(ui: &Ui, object: &ObjectPlan) {
+    let name = &object.object.name;
+    ui.data(&format!("{} {} {name} ({})", object.action, object.object.kind, object.why));
+    for Change { path, before, after, reason } in &object.changes {
+        ui.data(&format!("  {path}: {reason}"));
+        ui.diff(before.as_ref().map(pretty).as_deref(), after.as_ref().map(pretty).as_deref());
+    }
+}
+
+/// A value on as many lines as a person needs to read it.
+fn pretty(value: &Value) -> String {
+    let short = value.to_string();
+    if short.len() <= 80 { short } else { serde_json::to_string_pretty(value).unwrap_or(short) }
 }

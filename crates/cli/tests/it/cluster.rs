@@ -44,8 +44,14 @@ async fn a_plan_has_a_reason_for_each_change() {
         report.contains("create Lease towline.deployment.web (the record that undoes it all)"),
         "{report}"
     );
-    let changes = report.matches("\n  because ").count();
-    assert!(changes > 2 && changes == report.matches("\n  + ").count(), "{report}");
+    assert!(report.contains("  spec.replicas: one dev container\n    - 2\n    + 1\n"), "{report}");
+    assert!(report.contains("change Deployment web (once the dev container is in sync"), "{report}");
+    assert!(
+        report.contains("the clone takes its place; down brings it back\n    - 2\n    + 0\n"),
+        "{report}"
+    );
+    assert!(report.contains("traffic\n  no Service leads to the dev pod\n"), "{report}");
+    assert!(report.contains("spec.replicas is example's (Update), and is given back"), "{report}");
     assert_snapshot!(env.run(&["status"]), @"
     exit 0
     --- stderr

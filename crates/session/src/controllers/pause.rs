@@ -12,10 +12,12 @@ use towline_cluster::port::{
 };
 use towline_patcher::{Pause, Record};
 
+use super::Reference;
 use crate::context::Context;
 use crate::error::SessionError;
 use crate::event::Event;
 use crate::journal::{Journal, Written};
+use crate::plan_view::Change;
 use crate::pod::text;
 
 /// On a paused object: for whom, and what the value was before, as JSON.
@@ -202,6 +204,8 @@ pub struct PausePlan {
     namespace: String,
     name: String,
     uid: String,
+    /// As read when the plan was made.
+    before: Option<Value>,
     switch: &'static Switch,
 }
 
@@ -215,6 +219,7 @@ impl PausePlan {
             namespace: text(object, "/metadata/namespace"),
             name: text(object, "/metadata/name"),
             uid: text(object, "/metadata/uid"),
+            before: switch.read(object),
             switch,
         })
     }
@@ -224,8 +229,24 @@ impl PausePlan {
     }
 
     /// Returns kind, namespace and name.
+    pub fn reference(&self) -> Reference {
+        let (namespace, name) = (self.namespace.clone(), self.name.clone());
+        Reference { kind: self.resource.kind.to_owned(), namespace, name }
+    }
+
+    /// Returns the same in words.
     pub fn target(&self) -> String {
-        format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
+        self.reference().to_string()
+    }
+
+    /// Returns the field that changes.
+    pub(crate) fn change(&self) -> Change {
+        Change {
+            path: self.switch.path.join("."),
+            before: self.before.clone(),
+            after: Some(self.switch.value()),
+            reason: "pauses its controller until dev mode ends".to_owned(),
+        }
     }
 
     /// Returns what is set, in words.
@@ -259,6 +280,7 @@ impl PausePlan {
             namespace: pause.namespace.clone(),
             name: pause.name.clone(),
             uid: pause.uid.clone(),
+            before: pause.prior.clone(),
             switch,
         })
     }
