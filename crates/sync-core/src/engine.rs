@@ -12,6 +12,7 @@ mod error;
 mod flight;
 mod guard;
 mod intake;
+mod moves;
 mod outbox;
 mod outcome;
 mod past;
@@ -233,6 +234,8 @@ pub struct Engine {
     surprises: BTreeMap<RelPath, u32>,
     /// Paths whose content must be sent whole, as a copy or a difference did not work.
     whole: BTreeSet<RelPath>,
+    /// New folders that could not be made by moving an old one.
+    unmovable: BTreeSet<RelPath>,
     /// What each side has in its trash, likely.
     past: [Past; 2],
     /// Conflicts whose bytes are kept.
@@ -269,6 +272,7 @@ impl Engine {
             blocked: BTreeSet::new(),
             surprises: BTreeMap::new(),
             whole: BTreeSet::new(),
+            unmovable: BTreeSet::new(),
             past: Default::default(),
             kept: BTreeSet::new(),
             unacknowledged: BTreeMap::new(),

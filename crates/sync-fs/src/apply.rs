@@ -126,7 +126,10 @@ impl Workspace {
         let done = match (from, to) {
             (None, None) => Outcome::Done,
             (Some(from), None) => self.take_away(path, from)?,
-            (None, Some(Entry::Directory)) => self.make_folder(path)?,
+            (None, Some(Entry::Directory)) => match content {
+                Content::Folder { from } => self.move_folder(from, path)?,
+                _ => self.make_folder(path)?,
+            },
             (Some(_), Some(Entry::Directory)) => {
                 let name = format!("{id:x}");
                 let incoming = self.stage()?.incoming();
@@ -187,7 +190,7 @@ impl Workspace {
                 let incoming = self.stage_file(id, file, transition)?;
                 Ok(self.arrived(id, incoming))
             }
-            Content::None => Err(Outcome::NeedContent),
+            Content::None | Content::Folder { .. } => Err(Outcome::NeedContent),
         }
     }
 

@@ -38,6 +38,7 @@ mod install;
 mod known;
 mod memory;
 mod mounts;
+mod moves;
 mod options;
 mod read;
 mod reading;

@@ -6,6 +6,7 @@ mod crash;
 mod install;
 mod late_edits;
 mod live;
+mod moves;
 mod race;
 mod read;
 mod scan;

@@ -96,6 +96,26 @@ impl WatchTable {
         self.lock().watches.contains_key(path)
     }
 
+    /// Has the folder `from` renamed to `to`, and takes its watches, and those below it, for the new name's from then on.
+    pub(crate) fn rename(
+        &self,
+        from: &RelPath,
+        to: &RelPath,
+        rename: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        // Held across the call: what happens under the new name is looked up when it is in the table.
+        let mut state = self.lock();
+        rename()?;
+        for path in crate::known::at_or_below(&state.watches, Some(from)) {
+            let at = RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..]));
+            if let (Some(watch), Ok(at)) = (state.watches.remove(&path), at) {
+                state.folders.insert(watch, Some(at.clone()));
+                state.watches.insert(at, watch);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the watches of everything at or below `path`.
     pub(crate) fn remove(&self, path: &RelPath) {
         let mut state = self.lock();

@@ -65,9 +65,29 @@ pub(super) struct Flight {
     /// The other side has what this step leads to.
     pub(super) agreed: bool,
     pub(super) form: Form,
+    /// The folder that is moved here.
+    pub(super) moved_from: Option<RelPath>,
 }
 
 impl Flight {
+    /// Returns an operation that no content has to come for.
+    pub(super) fn new(path: RelPath, side: Side, operation: Operation) -> Self {
+        Self {
+            path,
+            side,
+            operation,
+            stage: Stage::Finishing,
+            check: DeltaCheck::new(0, 0),
+            source: None,
+            basis: None,
+            bytes: 0,
+            bulk: false,
+            agreed: false,
+            form: Form::Known,
+            moved_from: None,
+        }
+    }
+
     /// Returns who answers with `Applied`.
     pub(super) fn applier(&self) -> Side {
         match self.operation {
@@ -116,6 +136,11 @@ impl Flights {
 
     pub(super) fn at(&self, path: &RelPath) -> Option<&Flight> {
         self.by_path.get(path).and_then(|id| self.by_id.get(id))
+    }
+
+    /// Tells whether something is under way at the path, below it, or for the folder it stands for.
+    pub(super) fn touch(&self, path: &RelPath) -> bool {
+        self.at(path).is_some() || below(&self.by_path, path).next().is_some()
     }
 
     pub(super) fn get(&mut self, id: RequestId) -> Option<&mut Flight> {
@@ -214,7 +239,9 @@ impl Engine {
                     }
                     self.queues[side as usize].remove(&queued.path);
                     if self.is_possible(side, &queued) {
-                        self.begin(side, queued, bulk);
+                        if !self.begin_move(side, &queued) {
+                            self.begin(side, queued, bulk);
+                        }
                     } else {
                         self.waiting[side as usize].insert(queued.path);
                     }
@@ -272,17 +299,11 @@ impl Engine {
         let small = self.is_small(side, &queued);
         let Queued { path, operation, bytes } = queued;
         let mut flight = Flight {
-            path: path.clone(),
-            side,
-            stage: Stage::Finishing,
             check: DeltaCheck::new(bytes, 0),
-            source: None,
-            basis: None,
             bytes,
             bulk,
-            agreed: false,
             form: if self.whole.contains(&path) { Form::Whole } else { Form::Known },
-            operation,
+            ..Flight::new(path.clone(), side, operation)
         };
         if small {
             flight.stage = Stage::Fetching;
@@ -422,6 +443,11 @@ impl Engine {
         for id in ids {
             let Some(flight) = self.flights.land(id) else { continue };
             self.give_up(id, &flight, Some(side));
+            if let Some(from) = &flight.moved_from {
+                let held = self.held_by_move(from, &flight.path);
+                self.unacknowledged
+                    .extend(held.into_iter().map(|(path, entry)| (path, (flight.side, entry))));
+            }
             if let Operation::Apply(step) = &flight.operation
                 && flight.agreed
                 && flight.side == side

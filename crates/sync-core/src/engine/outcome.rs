@@ -126,6 +126,10 @@ impl Engine {
             self.progress.bytes -= flight.check.written().min(self.progress.bytes);
         }
         self.progress.changed = true;
+        if let Some(from) = &flight.moved_from {
+            self.moved(side, from, &flight.path, outcome == Outcome::Done);
+            return Ok(());
+        }
         match (&flight.operation, outcome) {
             (Operation::Apply(step), Outcome::Done) => self.done(&flight, step),
             (Operation::Keep(file), Outcome::Done) => {

@@ -191,6 +191,7 @@ impl Engine {
         } else if self.progress.busy {
             let any_halted = Side::BOTH.into_iter().any(halted);
             self.progress.busy = false;
+            self.unmovable.clear();
             if !any_halted {
                 self.events.push_back(SyncEvent::InSync);
             }

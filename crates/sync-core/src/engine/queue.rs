@@ -83,6 +83,11 @@ impl Queue {
         }
     }
 
+    /// Returns what is to be done at a path.
+    pub(super) fn get(&self, path: &RelPath) -> Option<&Queued> {
+        self.turns.get(path).and_then(|turn| self.by_turn.get(turn))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_turn.len()
     }

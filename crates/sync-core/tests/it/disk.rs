@@ -357,6 +357,7 @@ impl Disk {
                 }
                 _ => Outcome::NeedContent,
             },
+            (Content::Folder { from }, Some(Entry::Directory)) => self.move_folder(from, &transition),
             (Content::None, Some(Entry::File(file))) => match self.nodes.get(&transition.path) {
                 Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {
                     let node = Node::File(bytes.clone(), file.executable);
@@ -372,6 +373,30 @@ impl Disk {
             other => panic!("no such apply: {other:?}"),
         };
         vec![Reply::Applied { id, outcome }]
+    }
+
+    fn move_folder(&mut self, from: &RelPath, step: &Transition) -> Outcome {
+        let inside: Vec<_> = below(&self.nodes, from).map(|(path, _)| path.clone()).collect();
+        let is_told = |path: &RelPath| !self.seen.contains(path) && !is_ignored(path);
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Outcome::NeedContent;
+        }
+        let parent_stands = step.path.parent().is_none_or(|it| self.nodes.get(&it) == Some(&Node::Directory));
+        if self.nodes.get(from) != Some(&Node::Directory)
+            || self.nodes.contains_key(&step.path)
+            || !parent_stands
+            || (!self.careless && !inside.iter().chain([from]).all(is_told))
+        {
+            return Outcome::NeedContent;
+        }
+        for path in inside.into_iter().chain([from.clone()]) {
+            let to = format!("{}{}", step.path, &path.as_str()[from.as_str().len()..]);
+            if let Some(node) = self.nodes.remove(&path) {
+                self.nodes.insert(RelPath::new(to).unwrap(), node);
+            }
+        }
+        Outcome::Done
     }
 
     fn data(&mut self, id: u64, block: &Block) -> Vec<Reply> {

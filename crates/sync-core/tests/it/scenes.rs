@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, EngineError, Phase, Side, SyncEvent};
 use towline_sync_core::message::{
-    Basis, Block, Body, DeltaOp, Found, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RootInfo, Signature,
+    Basis, Block, Body, Content, DeltaOp, Found, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RootInfo,
+    Signature,
 };
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry, File, Hash, Opaque};
@@ -277,6 +278,84 @@ fn a_renamed_folder_sends_no_content() {
     assert_eq!(pair.literal_bytes(Side::Remote), 0);
     assert_eq!(pair.count(|request| matches!(request, Request::Read { .. })), 0);
     assert!(!pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. })), "moved is not gone");
+    assert_eq!(pair.count(|_| true), 1, "{:?}", pair.asked);
+    assert!(
+        matches!(&pair.asked[0].1, Request::Apply { content: Content::Folder { from }, .. } if *from == path("old"))
+    );
+}
+
+/// A folder on both sides that the local side renames while something else happens, of which the other side tells before
+/// it is asked to follow, or after: what it is then on both.
+#[track_caller]
+fn check_move(is_told: bool, meanwhile: impl FnOnce(&mut Pair), expected: &[(&str, &str)]) {
+    let mut pair = Pair::new(&[("old/f", node("f")), ("old/g", node("g")), ("h", node("h"))], &[]);
+    for name in ["old/f", "old/g"] {
+        pair.rename(Side::Local, name, &name.replace("old", "new"));
+    }
+    pair.remove(Side::Local, "old");
+    meanwhile(&mut pair);
+    if !is_told {
+        let told = pair.disks[0].watch().unwrap();
+        pair.engine.handle_reply(Side::Local, told).unwrap();
+        pair.go_on();
+    }
+    pair.run();
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(at, text)| (*at, if text.is_empty() { Node::Directory } else { node(text) }))
+        .collect();
+    pair.check(&expected);
+    assert!(pair.disks.iter().all(|disk| disk.kept.is_empty()), "no conflict");
+}
+
+#[test]
+fn what_happens_beside_a_move_is_not_lost() {
+    let all = [("h", "h"), ("new", ""), ("new/f", "f"), ("new/g", "g")];
+    let with = |more: &[(&'static str, &'static str)]| [&all[..], more].concat();
+    check_move(true, |_| (), &all);
+    let edit = |pair: &mut Pair| pair.put(Side::Remote, "old/f", node("edited"));
+    // An edit that is known of goes along.
+    check_move(true, edit, &[("h", "h"), ("new", ""), ("new/f", "edited"), ("new/g", "g")]);
+    check_move(false, edit, &with(&[("old", ""), ("old/f", "edited")]));
+    let add = |pair: &mut Pair| pair.put(Side::Remote, "old/more", node("more"));
+    check_move(true, add, &with(&[("new/more", "more")]));
+    check_move(false, add, &with(&[("old", ""), ("old/more", "more")]));
+    // Something stands in its place.
+    for is_told in [false, true] {
+        check_move(is_told, |pair| pair.put(Side::Remote, "new/x", node("x")), &with(&[("new/x", "x")]));
+    }
+    // The disk refuses.
+    check_move(true, |pair| pair.disks[1].failing = 1, &all);
+    // It is no whole folder, or not all of it went.
+    let replace = |pair: &mut Pair| pair.put(Side::Local, "new/f", node("other"));
+    check_move(true, replace, &[("h", "h"), ("new", ""), ("new/f", "other"), ("new/g", "g")]);
+    let stay = |pair: &mut Pair| pair.put(Side::Local, "old/f", node("f"));
+    check_move(true, stay, &with(&[("old", ""), ("old/f", "f")]));
+}
+
+#[test]
+fn a_move_that_was_made_and_not_answered_is_known() {
+    let mut pair = Pair::new(&[("old/f", node("f")), ("old/g", node("g")), ("h", node("h"))], &[]);
+    for name in ["old/f", "old/g"] {
+        pair.rename(Side::Local, name, &name.replace("old", "new"));
+    }
+    pair.remove(Side::Local, "old");
+    let told = pair.disks[0].watch().unwrap();
+    pair.engine.handle_reply(Side::Local, told).unwrap();
+    while let Some((side, request)) = pair.engine.poll_request() {
+        assert_eq!(side, Side::Remote);
+        // The answer is lost.
+        pair.disks[1].handle(request);
+    }
+    assert!(pair.disks[1].nodes.contains_key(&path("new/f")));
+    pair.engine.handle_disconnected(Side::Remote);
+    // It goes before the other side is back: what was made there was this one's, and is no news.
+    for name in ["new/f", "new/g", "new"] {
+        pair.remove(Side::Local, name);
+    }
+    pair.connect(Side::Remote);
+    pair.run();
+    pair.check(&[("h", node("h"))]);
 }
 
 #[test]
@@ -1085,7 +1164,7 @@ fn a_first_scan_that_failed_is_tried_again() {
     let open = Open { root: "/".into(), ignore: vec![], excluded: vec![], create: false, watch: false };
     engine.connect(Side::Local, open);
     let info = RootInfo { epoch: [1; 16], writable: true, case_sensitive: true, mounts: vec![] };
-    let mut requests = |engine: &mut Engine| -> Vec<Request> {
+    let requests = |engine: &mut Engine| -> Vec<Request> {
         std::iter::from_fn(|| engine.poll_request()).map(|(_, request)| request).collect()
     };
     assert!(matches!(requests(&mut engine)[..], [Request::Open(_), Request::Scan { .. }]));

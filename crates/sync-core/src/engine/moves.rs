@@ -1,0 +1,137 @@
+//! A folder that has another name on one side gets it on the other with one operation.
+//!
+//! It is an optimisation of what the queue holds anyway: everything at the new name to be made, everything at the old
+//! one to be deleted. Where the receiver finds its folder to be anything but what it told, or not to be movable, that
+//! is what is done.
+
+use crate::engine::flight::{Flight, Stage};
+use crate::engine::queue::{Operation, Queued};
+use crate::engine::replica::take_from;
+use crate::engine::{Engine, Side, SyncEvent};
+use crate::message::{Content, Request};
+use crate::path::{RelPath, below};
+use crate::snapshot::{Entry, Transition};
+
+/// So many places of a content are looked at for the folder that was moved.
+const MAX_HOLDERS: usize = 16;
+
+impl Engine {
+    /// Has a folder moved, if a new one that is to be made is one that is to go. Tells whether it is under way.
+    pub(super) fn begin_move(&mut self, side: Side, queued: &Queued) -> bool {
+        let Operation::Apply(step @ Transition { from: None, to: Some(Entry::Directory), .. }) =
+            &queued.operation
+        else {
+            return false;
+        };
+        let Some(from) = self.moved_from(side, &step.path) else { return false };
+        // What is to be copied from there comes first.
+        self.send_batch(side);
+        let to = step.path.clone();
+        for path in [&from, &to] {
+            let tree = self.replicas[if path == &to { side.other() } else { side } as usize].tree();
+            for path in below(tree, path).map(|(path, _)| path).chain([path]) {
+                self.queues[side as usize].remove(path);
+            }
+        }
+        let mut flight = Flight::new(to, side, queued.operation.clone());
+        flight.stage = Stage::Finishing;
+        flight.moved_from = Some(from.clone());
+        let (transition, content) = (step.clone(), Content::Folder { from });
+        let id = self.flights.add(flight);
+        self.outboxes[side as usize].push(Request::Apply { id, transition, content });
+        true
+    }
+
+    /// Returns the folder of a side that is to go, and is what is to be made at `to`.
+    fn moved_from(&self, side: Side, to: &RelPath) -> Option<RelPath> {
+        let stands = |folder: &RelPath| match self.flights.at(folder) {
+            Some(flight) => flight.stage == Stage::Finishing,
+            None => true,
+        };
+        if self.unmovable.contains(to) || !to.parent().is_none_or(|parent| stands(&parent)) {
+            return None;
+        }
+        let source = self.replicas[side.other() as usize].tree();
+        let file = below(source, to).find_map(|(path, entry)| match entry {
+            Entry::File(file) if file.size > 0 => Some((&path.as_str()[to.as_str().len()..], file.hash)),
+            _ => None,
+        });
+        let (inner, hash) = file?;
+        let holders = self.replicas[side as usize].holders(hash).take(MAX_HOLDERS);
+        let mut folders =
+            holders.filter_map(|holder| RelPath::new(holder.as_str().strip_suffix(inner)?).ok());
+        folders.find(|from| self.is_move(side, from, to))
+    }
+
+    /// Tells whether everything at `from` is to go, and just that is to be made at `to`.
+    fn is_move(&self, side: Side, from: &RelPath, to: &RelPath) -> bool {
+        let [old, new] = [side, side.other()].map(|side| self.replicas[side as usize].tree());
+        let queue = &self.queues[side as usize];
+        let goes = |path: &RelPath| queue.get(path).is_some_and(Queued::is_deletion);
+        let mut there = below(new, to);
+        old.get(from) == Some(&Entry::Directory)
+            && goes(from)
+            && !(from.is_below(to) || to.is_below(from) || self.flights.touch(from) || self.flights.touch(to))
+            && below(old, from).all(|(path, entry)| {
+                goes(path)
+                    && !matches!(entry, Entry::Opaque(_))
+                    && there.next().is_some_and(|(at, wanted)| {
+                        wanted == entry
+                            && at.as_str()[to.as_str().len()..] == path.as_str()[from.as_str().len()..]
+                    })
+            })
+            && there.all(|(_, entry)| matches!(entry, Entry::Opaque(_)))
+    }
+
+    /// Takes the end of a move.
+    pub(super) fn moved(&mut self, side: Side, from: &RelPath, to: &RelPath, done: bool) {
+        let at_old: Vec<_> = below(self.replicas[side as usize].tree(), from)
+            .chain([(from, &Entry::Directory)])
+            .map(|(path, entry)| (path.clone(), entry.clone()))
+            .collect();
+        if !done {
+            self.unmovable.insert(to.clone());
+            self.dirty.extend(at_old.into_iter().map(|(path, _)| path));
+            let wanted = below(self.replicas[side.other() as usize].tree(), to).map(|(path, _)| path.clone());
+            self.dirty.extend(wanted.chain([to.clone()]));
+            return;
+        }
+        let held = self.held_by_move(from, to);
+        self.replicas[side as usize].set(from, None);
+        for (path, entry) in &at_old {
+            self.dirty.insert(path.clone());
+            if let Some(at) = renamed(path, from, to) {
+                self.replicas[side as usize].set(&at, Some(entry));
+                self.dirty.insert(at);
+            }
+        }
+        self.progress.files += 2 * at_old.len() as u64;
+        for (path, entry) in held {
+            self.agree(&path, entry);
+        }
+        for path in [from, to] {
+            take_from(&mut self.blocked, path, &mut self.dirty);
+            self.wake(side, path);
+        }
+        for (path, deleted) in [(to, false), (from, true)] {
+            self.events.push_back(SyncEvent::Applied { side, path: path.clone(), deleted });
+        }
+    }
+
+    /// Returns what both sides hold when a move has been made, folders before what is in them at the new place and the
+    /// other way round at the old. It is what the base has of the old place: whatever either side has by then is a
+    /// change since.
+    pub(super) fn held_by_move(&self, from: &RelPath, to: &RelPath) -> Vec<(RelPath, Option<Entry>)> {
+        let folder = [(from, &Entry::Directory)];
+        let all: Vec<_> = folder.into_iter().chain(below(self.base.entries(), from)).collect();
+        let came =
+            all.iter().filter_map(|(path, entry)| Some((renamed(path, from, to)?, Some((*entry).clone()))));
+        let went = all.iter().rev().map(|(path, _)| ((*path).clone(), None));
+        came.chain(went).collect()
+    }
+}
+
+/// Returns where what is at or below `from` is when that folder is at `to`.
+fn renamed(path: &RelPath, from: &RelPath, to: &RelPath) -> Option<RelPath> {
+    RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..])).ok()
+}
