@@ -9,6 +9,8 @@
 
 pub mod adapter;
 pub mod app;
+pub mod controller;
+pub mod crds;
 pub mod embedded;
 pub mod http;
 pub mod kinds;

@@ -10,3 +10,4 @@ pub mod refusal;
 pub mod restricted;
 pub mod session;
 pub mod storage;
+pub mod truce;

@@ -71,7 +71,7 @@ async fn list(adapter: &dyn Adapter, resource: &'static Resource) -> Vec<Value> 
 }
 
 /// Returns an object without its status, versions and times.
-fn lasting(mut object: Value) -> Value {
+pub fn lasting(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
     }

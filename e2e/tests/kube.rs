@@ -2,7 +2,9 @@
 
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
-use e2e::scenario::{contention, interactive, kill, loss, monorepo, refusal, restricted, session, storage};
+use e2e::scenario::{
+    contention, interactive, kill, loss, monorepo, refusal, restricted, session, storage, truce,
+};
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -32,6 +34,13 @@ scenarios! {
     what_is_kept = storage::kept;
     a_claim_of_a_failed_session = storage::undone;
     a_cluster_that_says_no = refusal::of_the_cluster;
+    argo_cd_that_heals = truce::with_self_healing;
+    argo_cd_that_syncs = truce::with_syncs;
+    argo_cd_that_prunes = truce::with_pruning;
+    flux = truce::with_flux;
+    keda = truce::with_keda;
+    an_autoscaler = truce::with_an_autoscaler;
+    a_plan_that_can_t_be = truce::told_by_a_dry_run;
     a_monorepo = monorepo::one_of_its_services;
 }
 

@@ -244,6 +244,13 @@ impl Record {
         self.owners != before
     }
 
+    /// Tells whether a state of the original is not newer than the one that our last write to it was made from. Once
+    /// that write has succeeded, such late news of replicas is not of somebody who brought them back.
+    pub fn is_past(&self, original: &Value) -> bool {
+        let generation = original.pointer("/metadata/generation").and_then(Value::as_i64);
+        self.parked && generation.is_some_and(|generation| generation <= self.generation)
+    }
+
     /// Tells whether the original may be scaled down again at `now` (seconds since 1970): at most three times in ten
     /// minutes, since nobody wins a fight with a controller.
     pub fn may_re_park(&self, now: i64) -> bool {

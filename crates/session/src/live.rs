@@ -142,6 +142,7 @@ impl Live {
             seen: Arc::new(AtomicU64::new(0)),
             pods: Vec::new(),
             events: Vec::new(),
+            has_parked: false,
             ending: None,
             link: None,
             told: vec![folders::Told::default(); folder_count],
@@ -228,6 +229,8 @@ struct Actor {
     seen: Arc<AtomicU64>,
     pods: Vec<Value>,
     events: Vec<Value>,
+    /// Whether this process has scaled the original down.
+    has_parked: bool,
     ending: Option<Ending>,
     link: Option<Link>,
     told: Vec<folders::Told>,
@@ -371,6 +374,7 @@ impl Actor {
         }
         match original::park(&self.live.context, &mut self.live.journal).await {
             Ok(Parked::Done) => {
+                self.has_parked = true;
                 let record = &self.live.journal.record;
                 let object = format!("{} {}", record.kind, record.name);
                 self.tell(Event::Object { action: "scaled", object }).await;
@@ -520,6 +524,13 @@ impl Actor {
 
     async fn original_news(&mut self, event: WatchEvent) {
         let uid = self.live.journal.record.uid.clone();
+        if let WatchEvent::Applied(original) = &event
+            && text(original, "/metadata/uid") == uid
+            && self.has_parked
+            && self.live.journal.record.is_past(original)
+        {
+            return;
+        }
         let input = match event {
             WatchEvent::Applied(original) => seen(&original, &uid),
             WatchEvent::Restarted(found) => found

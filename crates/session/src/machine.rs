@@ -427,7 +427,8 @@ impl Machine {
                     let who = by.map(|by| format!(" by {by}")).unwrap_or_default();
                     let message = format!(
                         "the original was scaled up{who} more than {REPARK_LIMIT} times in ten minutes: it is left \
-                         running beside the dev pod, and both get traffic"
+                         running beside the dev pod, and both get traffic; if a controller does it, dev mode with \
+                         --gitops pause keeps it off"
                     );
                     tell(out, Event::Warning { message });
                 }

@@ -244,6 +244,20 @@ fn we_are_never_an_owner_to_give_back_to() {
 }
 
 #[test]
+fn what_was_seen_before_our_write_is_past() {
+    let mut original = realistic();
+    original["metadata"]["generation"] = json!(7);
+    let mut record = record();
+    assert!(!record.is_past(&original), "nothing was written yet");
+    record.observe(&original);
+    assert!(record.is_past(&original));
+    original["metadata"]["generation"] = json!(8);
+    assert!(!record.is_past(&original));
+    original["metadata"]["generation"] = json!("x");
+    assert!(!record.is_past(&original));
+}
+
+#[test]
 fn three_times_in_ten_minutes() {
     let mut record = parked();
     let now = 1_700_000_000;

@@ -2,4 +2,5 @@
 
 mod gc;
 mod plan;
+mod truce;
 mod world;
