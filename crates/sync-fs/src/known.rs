@@ -16,6 +16,9 @@ const GRANULARITY_SECONDS: i64 = 2;
 /// Two ticks of the slowest clock of a kernel, by which it tells the time of a write, in nanoseconds.
 const STAMP_AGE: u32 = 20_000_000;
 
+/// The same for a disk of unknown granularity: twice the coarsest.
+const COARSE_AGE: i64 = 2 * GRANULARITY_SECONDS * 1_000_000_000;
+
 /// What was seen at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -72,11 +75,13 @@ pub(crate) fn stamp() -> Timestamp {
 }
 
 /// Tells whether every later write gives the file another modification time than `stamp`, which we gave it: it was past
-/// by then, and the disk keeps nanoseconds.
+/// by then, further than the disk's time stamps are apart.
 fn is_distinct(stat: &Stat, stamp: Timestamp, taken: Timestamp) -> bool {
     let nanoseconds = |of: Timestamp| of.0.saturating_mul(1_000_000_000).saturating_add(of.1.into());
     let age = nanoseconds(taken).saturating_sub(nanoseconds(stamp));
-    stat.modified == stamp && !stamp.1.is_multiple_of(1000) && age >= STAMP_AGE.into()
+    // A disk that has kept nanoseconds keeps them.
+    let apart = if stamp.1.is_multiple_of(1000) { COARSE_AGE } else { STAMP_AGE.into() };
+    stat.modified == stamp && age >= apart
 }
 
 /// Everything that was reported, by path.
@@ -197,6 +202,10 @@ mod tests {
         // The disk keeps microseconds, or seconds.
         check((100, 7_654_321), (100, 7_654_000), (100, 57_654_321), false);
         check((100, 7_654_000), (100, 7_654_000), (100, 57_654_321), false);
+        // However few it keeps, that was too long ago.
+        check((100, 0), (100, 0), (104, 0), true);
+        check((100, 0), (100, 0), (103, 999_999_999), false);
+        check((100, 5_000), (98, 0), (104, 0), false);
         check((i64::MIN, 1), (i64::MIN, 1), (i64::MAX, 0), true);
         let stamp = stamp();
         check(stamp, stamp, now(), !stamp.1.is_multiple_of(1000));

@@ -86,8 +86,8 @@ fn what_comes_in_at_the_last_moment_is_told_of() {
     assert_eq!(move_it(&mut desk), Some(Outcome::Done));
     let suspects = desk.workspace().take_suspects();
     let changes = desk.workspace().tree.settle(&suspects).unwrap();
-    let changed: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
-    assert_eq!(changed, ["new", "new/in/late"]);
+    let told: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(told, ["new", "new/in/late"]);
 }
 
 #[test]
