@@ -66,6 +66,7 @@ pub(crate) enum Verb {
     Exec(Exec),
     Logs(Logs),
     Gc(crate::commands::Gc),
+    Doctor(crate::commands::Doctor),
     Sync(crate::commands::Sync),
     Ignore(crate::commands::Ignore),
     Init(crate::commands::Init),

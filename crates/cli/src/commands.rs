@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod completion;
+mod doctor;
 mod down;
 mod exec;
 mod gc;
@@ -26,6 +27,7 @@ use crate::env_vars;
 use crate::exit_code;
 use crate::ui::Ui;
 
+pub(crate) use self::doctor::Doctor;
 pub(crate) use self::gc::Gc;
 pub(crate) use self::ignore::Ignore;
 pub(crate) use self::init::Init;
@@ -65,6 +67,7 @@ pub(crate) async fn run() -> u8 {
         Verb::Status(args) => status::run(&mut ui, &cli.global, args).await,
         Verb::Exec(args) => exec::run(&mut ui, &cli.global, args).await,
         Verb::Logs(args) => logs::run(&mut ui, &cli.global, args).await,
+        Verb::Doctor(args) => Box::pin(doctor::run(&mut ui, &cli.global, args)).await,
         Verb::Gc(args) => gc::run(&mut ui, &cli.global, args).await,
         Verb::Sync(args) => sync::run(&mut ui, args).await,
         Verb::Ignore(args) => ignore::run(&mut ui, &cli.global, args),

@@ -48,6 +48,8 @@ resources! {
     SERVICES = "" "v1" "Service" "services" true;
     EVENTS = "" "v1" "Event" "events" true;
     PERSISTENT_VOLUME_CLAIMS = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" true;
+    INGRESSES = "networking.k8s.io" "v1" "Ingress" "ingresses" true;
+    JOBS = "batch" "v1" "Job" "jobs" true;
     NAMESPACES = "" "v1" "Namespace" "namespaces" false;
     NODES = "" "v1" "Node" "nodes" false;
     LEASES = "coordination.k8s.io" "v1" "Lease" "leases" true;

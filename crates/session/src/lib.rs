@@ -11,6 +11,7 @@
 mod connection;
 pub mod context;
 pub mod controllers;
+pub mod doctor;
 pub mod down;
 pub mod error;
 pub mod event;

@@ -27,7 +27,7 @@ use crate::storage;
 /// Looks at a workload that changes while it is looked at.
 const ATTEMPTS: usize = 20;
 /// Set on a namespace, as label or annotation, by those who don't want dev mode there.
-const NOT_ALLOWED: &str = "dev.okteto.com/not-allowed";
+pub(crate) const NOT_ALLOWED: &str = "dev.okteto.com/not-allowed";
 /// Namespaces of a cluster's own parts.
 const PROTECTED: &[&str] = &[
     "istio-system",
@@ -239,6 +239,11 @@ pub(crate) fn is_mounted(container: &Value, folder: &str) -> bool {
     })
 }
 
+/// Tells whether a namespace is for the cluster's own parts.
+pub(crate) fn is_protected(namespace: &str) -> bool {
+    namespace.starts_with("kube-") || PROTECTED.contains(&namespace)
+}
+
 async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
     let namespace = &context.namespace;
     let refuse = |why: &str, hint: &str| SessionError::Refused {
@@ -246,7 +251,7 @@ async fn namespace_allows(context: &Context) -> Result<(), SessionError> {
         why: why.to_owned(),
         hint: hint.to_owned(),
     };
-    if namespace.starts_with("kube-") || PROTECTED.contains(&namespace.as_str()) {
+    if is_protected(namespace) {
         return Err(refuse("the cluster's own parts run there", "choose another namespace with -n"));
     }
     let object = match context.cluster.get(&Object::new(NAMESPACES, "", namespace)).await {
@@ -300,7 +305,7 @@ async fn rights_suffice(
     Ok(plan_view::rights_of(rights, &answers))
 }
 
-async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionError> {
+pub(crate) async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionError> {
     let namespace = context.namespace.as_str();
     match workload {
         Workload::Name(name) => match context.cluster.get(&Object::new(DEPLOYMENTS, namespace, name)).await {

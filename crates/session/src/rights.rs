@@ -76,10 +76,14 @@ pub struct Rights {
     pub useful: Vec<Right>,
 }
 
+/// Returns the rights of every session, whatever its manifest uses.
+pub fn plain() -> Rights {
+    Rights { needed: NEEDED.to_vec(), useful: USEFUL.to_vec() }
+}
+
 /// Returns the rights that a request needs: those of every session, and those for what the manifest uses.
 pub fn of(request: &UpRequest) -> Rights {
-    let mut needed = NEEDED.to_vec();
-    let mut useful = USEFUL.to_vec();
+    let Rights { mut needed, mut useful } = plain();
     if !request.secrets.is_empty() {
         needed.extend_from_slice(SECRETS);
     }

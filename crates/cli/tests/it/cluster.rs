@@ -159,3 +159,36 @@ async fn what_nobody_left_behind_needs_no_collecting() {
     let report = env.run(&["gc", "--older-than", "soon"]);
     assert!(report.starts_with("exit 2\n") && report.contains("write s, m, h or d"), "{report}");
 }
+
+#[tokio::test]
+async fn a_doctor_says_what_is_wrong_and_leaks_nothing() {
+    let mut env = with_a_workload().await;
+    env.write(".env", "TOKEN=canary-of-a-variable\n")
+        .write("okteto.yml", &format!("{MANIFEST}    environment:\n      TOKEN: canary-of-a-variable\n"));
+    env.set("HOME", &env.project().display().to_string());
+    let bundle = env.project().join("bundle.json");
+    let report = env.run(&["doctor", "--output", "plain", "--bundle", &bundle.display().to_string()]);
+    for words in [
+        "pass     namespace.exists: namespace default is there",
+        "pass     workload.exists: Deployment web is there",
+        "pass     session: nobody is in dev mode there",
+        "warn     ignore.place: ",
+        "warn     ignore.secrets: files that look like credentials would be synced",
+    ] {
+        assert!(report.contains(words), "{words} in\n{report}");
+    }
+    let written = std::fs::read_to_string(&bundle).unwrap();
+    assert!(!report.contains("canary") && !written.contains("canary"), "{report}\n{written}");
+    let parsed: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(parsed["facts"]["workload"]["Ok"]["metadata"]["name"], "web");
+    let status = env.run(&["status"]);
+    assert!(status.contains("nothing is in dev mode"), "{status}");
+
+    let role = env.run(&["doctor", "--rbac"]);
+    assert!(
+        role.starts_with("exit 0\n") && role.contains("kind: Role") && !role.contains("secrets"),
+        "{role}"
+    );
+    let missing = env.run(&["doctor", "wbe", "--output", "json"]);
+    assert!(missing.starts_with("exit 1\n") && missing.contains("did you mean web?"), "{missing}");
+}

@@ -9,13 +9,6 @@ const SERVICE_ACCOUNTS: &Resource = &Resource {
     plural: "serviceaccounts",
     namespaced: true,
 };
-const INGRESSES: &Resource = &Resource {
-    group: "networking.k8s.io",
-    version: "v1",
-    kind: "Ingress",
-    plural: "ingresses",
-    namespaced: true,
-};
 
 /// All kinds, those that own others first: a namespace is emptied in this order.
 pub(super) const ALL: &[&Resource] = &[
@@ -25,7 +18,7 @@ pub(super) const ALL: &[&Resource] = &[
     port::REPLICA_SETS,
     port::PODS,
     port::SERVICES,
-    INGRESSES,
+    port::INGRESSES,
     port::CONFIG_MAPS,
     port::SECRETS,
     SERVICE_ACCOUNTS,
