@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 use towline_cluster::port::{
-    CONFIG_MAPS, DEPLOYMENTS, INGRESSES, LEASES, PERSISTENT_VOLUME_CLAIMS, REPLICA_SETS, Resource, SECRETS, SERVICES,
+    CONFIG_MAPS, DEPLOYMENTS, INGRESSES, LEASES, PERSISTENT_VOLUME_CLAIMS, REPLICA_SETS, Resource, SECRETS,
+    SERVICES,
 };
-
 
 /// The kinds whose objects, but for what a controller writes of its own, a session must leave as they were.
 pub const KEPT: &[&Resource] =

@@ -30,20 +30,37 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         let words = [&["--", "--nocapture"], *tests].concat();
         test(times, package, program, &words)?;
     }
-    test(times, "towline-sync-fs", &["--test", "crash"], &[])
+    crash_suite(times, &[])
 }
 
 /// Kills a sync at every system call of these scripts, or of all.
 pub(crate) fn crash(scripts: &[&str]) -> Result<()> {
     let words = if scripts.is_empty() { vec![] } else { [&["--"], scripts].concat() };
-    test("1", "towline-sync-fs", &["--test", "crash"], &words)
+    crash_suite("1", &words)
+}
+
+/// Kills the engine and its replicas by themselves, and then the programs that people run.
+fn crash_suite(times: &str, words: &[&str]) -> Result<()> {
+    let suite = ("towline-sync-fs", &["--test", "crash"][..]);
+    test(times, suite.0, suite.1, words)?;
+    let mut build = run::cargo(["build", "--locked", "-p", "cli", "-p", "towline-agent"]);
+    build.args(["--bin", "towline", "--bin", "towline-agent"]);
+    run::status(build)?;
+    let programs = run::target_folder()?.join("debug");
+    let mut command = suite_command(times, suite.0, suite.1, words);
+    command.env("TOWLINE_PROGRAMS", programs);
+    run::status(command)
 }
 
 fn test(times: &str, package: &str, program: &[&str], words: &[&str]) -> Result<()> {
+    run::status(suite_command(times, package, program, words))
+}
+
+fn suite_command(times: &str, package: &str, program: &[&str], words: &[&str]) -> std::process::Command {
     let mut command = run::cargo(["test", "--locked", "--profile", "sim", "-p", package]);
     command.args(program).args(words).env("TOWLINE_SIM", times);
     if Path::new(MEMORY).is_dir() {
         command.env("TMPDIR", MEMORY);
     }
-    run::status(command)
+    command
 }

@@ -5,6 +5,8 @@
 //! the same trees, the same kept conflicts, no leftovers. Needs `strace`; without it there is nothing to be seen.
 //!
 //! `TOWLINE_SIM=1` goes through all calls that change something, and otherwise a few are picked. Arguments name scripts.
+//! With `TOWLINE_PROGRAMS`, a folder with `towline` and `towline-agent`, it is these that are run: one of all their
+//! processes is hit, and what both folders last agreed on is what the command keeps of it.
 
 #![expect(clippy::print_stdout, reason = "a test with a main of its own")]
 #![expect(clippy::disallowed_methods, reason = "says how much is tried")]
@@ -14,6 +16,7 @@ mod scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -106,9 +109,11 @@ fn suite(names: &[&str]) -> ExitCode {
     let all = std::env::var("TOWLINE_SIM").is_ok();
     let errors = ERRORS.iter().flat_map(|(error, calls)| calls.iter().map(|call| Hit::Fail(error, call)));
     let hits: Vec<Hit> = CALLS.iter().map(|call| Hit::Kill(call)).chain(errors).collect();
+    let victims =
+        if programs().is_some() { &[Victim::Engine][..] } else { &[Victim::Engine, Victim::Replica] };
     let chosen = SCRIPTS.iter().filter(|script| names.is_empty() || names.contains(&script.name));
     let rows: Vec<(&Script, Victim, Hit)> = chosen
-        .flat_map(|script| [(script, Victim::Engine), (script, Victim::Replica)])
+        .flat_map(|script| victims.iter().map(move |victim| (script, *victim)))
         .flat_map(|(script, victim)| hits.iter().map(move |hit| (script, victim, *hit)))
         .step_by(if all { 1 } else { QUICK_ROWS })
         .collect();
@@ -147,19 +152,19 @@ fn row(script: &Script, victim: Victim, hit: Hit, all: bool, points: &AtomicUsiz
             return;
         }
         let place = scene.fresh();
-        let (status, trace) = run(place.path(), Some((victim, hit, number)));
+        let (status, trace) = run(place, Some((victim, hit, number)));
         if trace.is_empty() {
             return;
         }
         points.fetch_add(1, Ordering::Relaxed);
         let case = format!("{} {victim:?} {hit:?} {number} ({status}):\n{trace}", script.name);
-        let said = fs::read_to_string(place.path().join("said")).unwrap();
+        let said = fs::read_to_string(place.join("said")).unwrap();
         assert!(!said.contains("hangs"), "{case}\n{said}");
-        scene.check_whole(place.path(), &case);
-        let (status, _) = run(place.path(), None);
-        let said = fs::read_to_string(place.path().join("said")).unwrap();
+        scene.check_whole(place, &case);
+        let (status, _) = run(place, None);
+        let said = fs::read_to_string(place.join("said")).unwrap();
         assert!(status.success(), "{case}\nafter it: {status}: {said}");
-        let now = Outcome::of(place.path());
+        let now = Outcome::of(place);
         assert_eq!(now, expected, "{case}");
     }
     panic!("{} {victim:?} {hit:?}: no end", script.name);
@@ -168,6 +173,8 @@ fn row(script: &Script, victim: Victim, hit: Hit, all: bool, points: &AtomicUsiz
 /// A script's folders before the sync.
 struct Scene {
     before: TempDir,
+    /// Where they are put for each sync: what is known of a folder is known by its path.
+    place: TempDir,
     /// Every content that is anywhere.
     known: BTreeSet<Vec<u8>>,
 }
@@ -182,32 +189,37 @@ struct Outcome {
 
 impl Scene {
     fn new(script: &Script) -> Self {
-        let before = tempfile::tempdir().unwrap();
-        let place = before.path();
+        let [before, temp] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let place = temp.path();
         for side in ["local", "remote", "keep"] {
             fs::create_dir(place.join(side)).unwrap();
         }
         make(&place.join("local"), BEGINNING);
         let (status, _) = run(place, None);
-        assert!(status.success(), "{status}");
+        assert!(status.success(), "{status}: {}", fs::read_to_string(place.join("said")).unwrap());
         make(&place.join("local"), script.local);
         make(&place.join("remote"), script.remote);
         let files = ["local", "remote"].map(|side| contents(&place.join(side)));
         let known = files.into_iter().flatten().map(|(_, content)| content).collect();
-        Self { before, known }
+        copy(place, before.path());
+        Self { before, place: temp, known }
     }
 
-    fn fresh(&self) -> TempDir {
-        let place = tempfile::tempdir().unwrap();
-        copy(self.before.path(), place.path());
+    fn fresh(&self) -> &Path {
+        let place = self.place.path();
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        }
+        copy(self.before.path(), place);
         place
     }
 
     fn undisturbed(&self) -> Outcome {
         let place = self.fresh();
-        let (status, _) = run(place.path(), None);
+        let (status, _) = run(place, None);
         assert!(status.success(), "{status}");
-        let outcome = Outcome::of(place.path());
+        let outcome = Outcome::of(place);
         assert_eq!(outcome.trees[0], outcome.trees[1]);
         outcome
     }
@@ -232,13 +244,19 @@ impl Outcome {
                 leftovers.extend(inside.map(|entry| entry.unwrap().path()));
             }
         }
-        Self { trees, conflicts: tree(&place.join("keep/conflicts")), leftovers }
+        let kept = fs::read_dir(place.join("home/sync")).into_iter().flatten();
+        let kept = kept.map(|entry| entry.unwrap().path().join("keep")).chain([place.join("keep")]);
+        let conflicts = kept.flat_map(|keep| tree(&keep.join("conflicts"))).collect();
+        Self { trees, conflicts, leftovers }
     }
 }
 
 /// Runs a sync, and its victim under strace. Returns how the engine ended, and what was traced.
 fn run(place: &Path, hit: Option<(Victim, Hit, usize)>) -> (ExitStatus, String) {
-    let own = std::env::current_exe().unwrap();
+    let own = match programs() {
+        Some(programs) => programs.join("towline"),
+        None => std::env::current_exe().unwrap(),
+    };
     let trace = place.join("trace");
     let traced = |victim: Victim| match hit {
         Some((hit_victim, hit, number)) if hit_victim == victim => {
@@ -257,6 +275,10 @@ fn run(place: &Path, hit: Option<(Victim, Hit, usize)>) -> (ExitStatus, String) 
         }
         _ => Command::new(&own),
     };
+    if let Some(programs) = programs() {
+        let status = run_programs(place, &programs, traced(Victim::Engine));
+        return (status, hits(&trace));
+    }
     let mut replica = traced(Victim::Replica);
     replica.arg("replica").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut replica = replica.spawn().unwrap();
@@ -270,9 +292,37 @@ fn run(place: &Path, hit: Option<(Victim, Hit, usize)>) -> (ExitStatus, String) 
     let status = running.wait().unwrap();
     replica.wait().unwrap();
     assert_ne!(status.signal(), Some(11), "{status}");
+    (status, hits(&trace))
+}
+
+/// Returns the lines of a trace that say what was hit.
+fn hits(trace: &Path) -> String {
     let trace = fs::read_to_string(trace).unwrap_or_default();
     let hits = trace.lines().filter(|line| line.contains("INJECTED") || line.contains("killed by SIGKILL"));
-    (status, hits.take(4).collect::<Vec<_>>().join("\n"))
+    hits.take(4).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the folder of the programs that are to be run instead of these two processes.
+fn programs() -> Option<PathBuf> {
+    std::env::var_os("TOWLINE_PROGRAMS").map(PathBuf::from)
+}
+
+/// Runs `towline sync`, by a command that may trace it.
+fn run_programs(place: &Path, programs: &Path, mut command: Command) -> ExitStatus {
+    let (mut all_ended, inherited) = std::io::pipe().unwrap();
+    let agent = format!("{}/towline-agent serve --root remote", programs.display());
+    command
+        .args(["sync", "local", "--to", &agent])
+        .current_dir(place)
+        .env("TOWLINE_HOME", place.join("home"));
+    command.stdin(Stdio::null()).stdout(fs::File::create(place.join("said")).unwrap()).stderr(inherited);
+    let mut running = command.spawn().unwrap();
+    // It holds the pipe open, as does each process that is still there.
+    drop(command);
+    let mut said = Vec::new();
+    all_ended.read_to_end(&mut said).unwrap();
+    fs::write(place.join("said"), said).unwrap();
+    running.wait().unwrap()
 }
 
 /// Returns every file's content, but for our own folder.
