@@ -243,6 +243,9 @@ impl Ui {
                 let (done, all) = (megabytes(*bytes), megabytes(*bytes_total));
                 self.phase_detail(&format!("{files} of {files_total} files, {done} of {all} MB"));
             }
+            Event::Object { action: action @ ("paused" | "unpaused"), object } => {
+                self.say(&format!("{action} {object}"));
+            }
             Event::Object { action, object } => {
                 if !self.quiet && self.output == Output::Plain {
                     self.say(&format!("{action} {object}"));

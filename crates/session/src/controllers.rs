@@ -6,6 +6,7 @@
 
 mod argo;
 mod flux;
+pub mod forgotten;
 mod ignored;
 mod other;
 pub mod pause;

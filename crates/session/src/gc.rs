@@ -12,6 +12,7 @@ use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, LEASES, Object, Resource};
 use towline_patcher::{Held, SESSION_LABEL};
 
 use crate::context::Context;
+use crate::controllers::forgotten::{self, Forgotten};
 use crate::down::{self, Restored};
 use crate::error::SessionError;
 use crate::event::Event;
@@ -77,6 +78,8 @@ pub struct Leftovers {
     pub sessions: Vec<Abandoned>,
     /// Objects whose session has no record.
     pub orphans: Vec<Orphan>,
+    /// Controllers that are paused for a session without a record.
+    pub pauses: Vec<Forgotten>,
     /// Leases that carry our label and can't be read, and why.
     pub unreadable: Vec<SessionError>,
 }
@@ -132,7 +135,8 @@ pub async fn find(
         }
     }
     let (sessions, unreadable) = sort(context, &leases, older_than);
-    Ok(Leftovers { sessions, orphans, unreadable })
+    let pauses = forgotten::find(context, everywhere).await?;
+    Ok(Leftovers { sessions, orphans, pauses, unreadable })
 }
 
 async fn leases(context: &Context, everywhere: bool) -> Result<Vec<Value>, ClusterError> {

@@ -36,7 +36,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Gc) -> Outcome {
     let context = place::connect(ui, global).await?;
     let found = gc::find(&context, args.all_namespaces, args.older_than).await?;
     let mut code = exit_code::OK;
-    if found.sessions.is_empty() && found.orphans.is_empty() && !ui.is_json() {
+    if found.sessions.is_empty() && found.orphans.is_empty() && found.pauses.is_empty() && !ui.is_json() {
         let place = if args.all_namespaces { "any namespace" } else { context.namespace.as_str() };
         ui.say(&format!("nothing is left by anyone in {place}"));
     }
@@ -65,6 +65,14 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Gc) -> Outcome {
                     ui.failure(&Failure::from(error));
                     code = exit_code::REFUSED;
                 }
+            }
+        }
+    }
+    if !args.dry_run {
+        for pause in &found.pauses {
+            if let Err(error) = pause.wake(&context, &mut |event| ui.event(&event)).await {
+                ui.failure(&Failure::from(error));
+                code = exit_code::REFUSED;
             }
         }
     }
@@ -98,6 +106,13 @@ fn show(ui: &Ui, found: &Leftovers) {
                 record.namespace,
                 sessions::age(one.silence)
             ));
+        }
+    }
+    for pause in &found.pauses {
+        if ui.is_json() {
+            ui.json(&json!({"version": EVENT_VERSION, "kind": "forgottenPause", "object": pause.target()}));
+        } else {
+            ui.data(&format!("{} is paused for a session that is gone", pause.target()));
         }
     }
     for orphan in found.orphans.iter().filter(|orphan| orphan.keep.is_none()) {

@@ -30,12 +30,15 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         let local = state_file::read(&state_file::folder(&context, &record.name))
             .filter(|state| state.session == record.session && state_file::is_running(state));
         let alive = journal::is_alive(&held);
+        let pauses = record.pauses.iter();
+        let pauses: Vec<_> = pauses.map(|it| format!("{} {}/{}", it.kind, it.namespace, it.name)).collect();
         if ui.is_json() {
             ui.json(&json!({
                 "version": 1, "kind": "session", "workload": record.name, "dev": record.dev_name,
                 "namespace": record.namespace, "session": record.session,
                 "holder": journal::person(&held.holder), "since": held.acquire_time, "alive": alive,
                 "replicas": record.replicas, "scaledDown": record.parked,
+                "scaledDownAgain": record.re_parks.len(), "pauses": pauses,
                 "pod": view.as_ref().map(|view| json!({"name": view.name, "node": view.node,
                     "restarts": view.restarts, "phase": phase(&view.phase)})),
                 "local": local,
@@ -47,6 +50,16 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         let heard = if alive { "" } else { ", not heard of lately" };
         let _ = writeln!(text, "  held by {} since {since}{heard}", journal::person(&held.holder));
         let _ = writeln!(text, "  pod {}", pod_line(view.as_ref()));
+        for pause in pauses {
+            let _ = writeln!(text, "  paused until dev mode ends: {pause}");
+        }
+        if !record.re_parks.is_empty() {
+            let _ = writeln!(
+                text,
+                "  others scaled the original up: undone {} times of late",
+                record.re_parks.len()
+            );
+        }
         if let Some(local) = local {
             let _ = writeln!(text, "  {} by process {} of this machine", local.state.name(), local.pid);
             for folder in &local.folders {

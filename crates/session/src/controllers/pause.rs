@@ -144,13 +144,13 @@ pub(super) struct Mark {
     path: String,
     /// What it was before.
     #[serde(default)]
-    prior: Option<Value>,
+    pub(super) prior: Option<Value>,
     /// The sessions that want the pause: `namespace/lease/session`.
-    by: Vec<String>,
+    pub(super) by: Vec<String>,
 }
 
 impl Mark {
-    fn of(object: &Value) -> Option<Self> {
+    pub(super) fn of(object: &Value) -> Option<Self> {
         let text = super::annotation(object, PAUSED_BY_ANNOTATION)?;
         if text.len() > MAX_MARK_BYTES {
             return None;
@@ -160,6 +160,11 @@ impl Mark {
 
     fn to_value(&self) -> Value {
         json!(json!(self).to_string())
+    }
+
+    /// Returns the pause that it marks.
+    pub(super) fn plan(&self, object: &Value) -> Option<PausePlan> {
+        PausePlan::new(object, self.switch()?)
     }
 
     fn switch(&self) -> Option<&'static Switch> {
@@ -254,7 +259,7 @@ impl PausePlan {
         self.switch.words
     }
 
-    fn recorded(&self, prior: Option<Value>) -> Pause {
+    pub(super) fn recorded(&self, prior: Option<Value>) -> Pause {
         Pause {
             api_version: self.resource.api_version(),
             kind: self.resource.kind.to_owned(),
@@ -389,6 +394,7 @@ pub(crate) async fn undo(
     record: &Record,
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), SessionError> {
+    let me = holder(record);
     let mut failed = None;
     for pause in &record.pauses {
         let Some(plan) = PausePlan::of(pause) else {
@@ -399,7 +405,7 @@ pub(crate) async fn undo(
             tell(Event::Warning { message });
             continue;
         };
-        match undo_one(context, record, pause, &plan).await {
+        match undo_one(context, &me, pause, &plan).await {
             Ok(true) => tell(Event::Object { action: "unpaused", object: plan.target() }),
             Ok(false) => {}
             Err(error) => {
@@ -414,14 +420,13 @@ pub(crate) async fn undo(
     failed.map_or(Ok(()), Err)
 }
 
-/// Tells whether the object was woken up now.
-async fn undo_one(
+/// Ends a session's pause of one object. Tells whether the object was woken up now.
+pub(super) async fn undo_one(
     context: &Context,
-    record: &Record,
+    me: &str,
     pause: &Pause,
     plan: &PausePlan,
 ) -> Result<bool, ClusterError> {
-    let me = holder(record);
     for attempt in 1.. {
         let found = match context.cluster.get(&plan.object()).await {
             Ok(found) if text(&found, "/metadata/uid") == plan.uid => found,
@@ -429,7 +434,7 @@ async fn undo_one(
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let Some(patch) = way_back(&found, &me, pause, plan.switch) else { return Ok(false) };
+        let Some(patch) = way_back(&found, me, pause, plan.switch) else { return Ok(false) };
         match context.cluster.patch(&plan.object(), &Patch::Merge(patch), &WriteOptions::default()).await {
             Ok(stored) => return Ok(!plan.switch.is_set(&stored)),
             Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) if attempt < ATTEMPTS => {}

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use towline_cluster::ClusterError;
 use towline_cluster::embedded::Moment;
 use towline_cluster::port::{
-    APPLICATIONS, DEPLOYMENTS, LEASES, Object, Patch, Resource, Right, Selection, WriteOptions,
+    APPLICATIONS, DEPLOYMENTS, DeleteOptions, LEASES, Object, Patch, Resource, Right, Selection, WriteOptions,
 };
-use towline_session::{Context, Gitops, SessionError, UpRequest, down, plan, up};
+use towline_session::controllers::forgotten;
+use towline_session::{Context, Gitops, SessionError, UpRequest, down, gc, plan, up};
 
 use crate::world::{World, request};
 
@@ -166,4 +167,72 @@ async fn who_may_not_wake_it_up_leaves_the_record_to_those_who_may() {
     down::down(&world.context, &left[0], true, &mut |_| ()).await.unwrap();
     assert_eq!(both(&world.context).await, before);
     assert!(leases(&world.context).await.is_empty());
+}
+
+/// Begins a session on a workload of the Application's, and leaves it on.
+async fn left_on(context: &Context, workload: &str) {
+    let workload = towline_session::request::Workload::Name(workload.to_owned());
+    let wanted = UpRequest { gitops: Gitops::Pause, workload, ..request() };
+    let planned = plan::plan(context, wanted).await.unwrap();
+    let mut session = up::up(context, planned, None).await.unwrap();
+    while let Some(event) = session.next_event().await {
+        if matches!(&event, towline_session::Event::Object { action: "created", object } if object.contains("towline-")
+            && object.starts_with("Deployment"))
+        {
+            break;
+        }
+    }
+    session.leave().await;
+    while session.next_event().await.is_some() {}
+    session.ended().await.unwrap();
+}
+
+async fn end(context: &Context, workload: &str) {
+    let (lease, _) = down::session_of(context, workload).await.unwrap();
+    down::down(context, &lease, true, &mut |_| ()).await.unwrap();
+}
+
+fn is_paused(application: &Value) -> bool {
+    application.pointer("/spec/syncPolicy/automated/enabled") == Some(&json!(false))
+}
+
+#[tokio::test]
+async fn two_sessions_share_a_pause_and_the_last_ends_it() {
+    for first in ["web", "api"] {
+        let world = world().await;
+        let context = &world.context;
+        let mut api = context.cluster.get(&Object::new(DEPLOYMENTS, "default", "web")).await.unwrap();
+        api["metadata"] = json!({"name": "api", "annotations": {
+            "argocd.argoproj.io/tracking-id": "default_web:apps/Deployment:default/api"}});
+        api.as_object_mut().unwrap().remove("status");
+        context.cluster.create(DEPLOYMENTS, "default", &api, &WriteOptions::default()).await.unwrap();
+        let before = lasting(context, APPLICATIONS).await;
+
+        left_on(context, "web").await;
+        left_on(context, "api").await;
+        assert!(is_paused(&lasting(context, APPLICATIONS).await));
+        end(context, first).await;
+        assert!(is_paused(&lasting(context, APPLICATIONS).await), "the other session still wants it");
+        end(context, if first == "web" { "api" } else { "web" }).await;
+        assert_eq!(lasting(context, APPLICATIONS).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_whose_record_is_gone_is_found_by_its_mark() {
+    let world = world().await;
+    let context = &world.context;
+    let before = lasting(context, APPLICATIONS).await;
+    left_on(context, "web").await;
+    let sessions = gc::find(context, false, Duration::ZERO).await.unwrap();
+    assert!(sessions.pauses.is_empty(), "it has a record: {sessions:?}");
+
+    let lease = Object::new(LEASES, "default", "towline.deployment.web");
+    context.cluster.delete(&lease, &DeleteOptions::default()).await.unwrap();
+    let elsewhere = Context { namespace: "elsewhere".to_owned(), ..context.clone() };
+    assert!(forgotten::find(&elsewhere, false).await.unwrap().is_empty(), "it is another namespace's");
+    let found = gc::find(context, false, Duration::ZERO).await.unwrap();
+    assert_eq!(found.pauses.len(), 1, "{found:?}");
+    found.pauses[0].wake(context, &mut |_| ()).await.unwrap();
+    assert_eq!(lasting(context, APPLICATIONS).await, before);
 }
