@@ -150,7 +150,7 @@ impl Finding {
 
     /// Returns the finding as one line.
     pub fn line(&self) -> String {
-        format!("{} {}: {}", self.who(), self.does, self.answer)
+        format!("{} {}; {}", self.who(), self.does, self.answer)
     }
 }
 

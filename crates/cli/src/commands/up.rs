@@ -78,7 +78,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
             Err(SessionError::Obstacles { obstacles }.into())
         };
     }
-    up_plan::mention(ui, &planned.truce.findings);
+    up_plan::mention(ui, &planned);
     let workload = planned.record.name.clone();
     let session = up::up(&context, planned, size).await?;
     follow(ui, &context, args, session, size, &workload).await

@@ -72,7 +72,7 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path) -> Outcome {
             "forwarding" => ui.say(&format!("forwarding {} to {}", text("local"), text("remote"))),
             "pod" => ui.say(&format!("pod {}: {}: {}", text("pod"), text("reason"), text("message"))),
             "warning" => ui.say(&text("message")),
-            "controller" => ui.say(&format!("{} {}: {}", text("controller"), text("does"), text("answer"))),
+            "controller" => ui.say(&format!("{} {}; {}", text("controller"), text("does"), text("answer"))),
             "error" => {
                 let hints = event.get("hints").and_then(Value::as_array).into_iter().flatten();
                 let mut failure = Failure::new(text("message"));

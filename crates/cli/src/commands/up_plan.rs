@@ -1,7 +1,7 @@
 //! The plan of `towline up`: made, agreed to where a controller is to be paused, and shown.
 
 use serde_json::{Value, json};
-use towline_session::controllers::{Effect, Finding};
+use towline_session::controllers::Effect;
 use towline_session::event::EVENT_VERSION;
 use towline_session::plan::{self, UpPlan};
 use towline_session::plan_view::{Change, ObjectPlan, PlanView};
@@ -42,9 +42,10 @@ pub(crate) async fn make(
     }
 }
 
-/// Says who else has to do with the workload.
-pub(crate) fn mention(ui: &mut Ui, findings: &[Finding]) {
-    for finding in findings {
+/// Says who else has to do with the workload. Who stands in the way is told with the refusal.
+pub(crate) fn mention(ui: &mut Ui, planned: &UpPlan) {
+    for finding in &planned.truce.findings {
+        let refused = planned.obstacles.iter().any(|obstacle| obstacle.code == finding.code);
         if ui.is_json() {
             let mut line = json!({"version": EVENT_VERSION, "time": ui::now(), "kind": "controller"});
             if let (Some(line), Ok(Value::Object(fields))) =
@@ -53,9 +54,9 @@ pub(crate) fn mention(ui: &mut Ui, findings: &[Finding]) {
                 line.extend(fields);
             }
             ui.json(&line);
-        } else if finding.effect == Effect::Harmless {
+        } else if finding.effect == Effect::Harmless || planned.truce.is_paused(finding) {
             ui.say(&finding.line());
-        } else {
+        } else if !refused {
             ui.warn(&finding.line());
         }
     }

@@ -1,8 +1,12 @@
 //! What is said of an embedded cluster: each test has one of its own.
 
+use std::sync::Arc;
+
 use insta::assert_snapshot;
 use serde_json::{Value, json};
-use towline_cluster::embedded::{self, EmbeddedOptions};
+use towline_cluster::Cluster;
+use towline_cluster::embedded::{self, Embedded, EmbeddedOptions};
+use towline_cluster::port::{APPLICATIONS, DEPLOYMENTS, Object, Patch, WriteOptions};
 use towline_testkit::TestEnv;
 
 use crate::environment;
@@ -11,6 +15,12 @@ const MANIFEST: &str = "dev:\n  web:\n    command: [sh]\n    workdir: /app\n    
 
 /// A project, and a cluster with one workload. No pod of it runs: its image is not known there.
 async fn with_a_workload() -> TestEnv {
+    let (env, _) = with_a_cluster().await;
+    env
+}
+
+/// The same, and the cluster, for what else there is.
+async fn with_a_cluster() -> (TestEnv, Arc<Embedded>) {
     let mut env = environment();
     let agent = env.project().join("agent");
     env.write("agent", "never started").write("okteto.yml", MANIFEST);
@@ -25,6 +35,22 @@ async fn with_a_workload() -> TestEnv {
     })
     .expect("a new folder holds no broken cluster");
     cluster.apply(&[workload()]).await.expect("it is valid");
+    (env, cluster)
+}
+
+/// The same, managed by an Application that heals itself.
+async fn with_an_application() -> TestEnv {
+    let (env, cluster) = with_a_cluster().await;
+    let tracking = json!({"metadata": {"annotations": {
+        "argocd.argoproj.io/tracking-id": "argocd_web:apps/Deployment:default/web"}}});
+    let web = Object::new(DEPLOYMENTS, "default", "web");
+    cluster.patch(&web, &Patch::Merge(tracking), &WriteOptions::default()).await.expect("it is there");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}});
+    cluster.apply(&[namespace]).await.expect("it is valid");
+    let application = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "web"},
+                             "spec": {"syncPolicy": {"automated": {"selfHeal": true}}}});
+    let options = WriteOptions::default();
+    cluster.create(APPLICATIONS, "argocd", &application, &options).await.expect("it is valid");
     env
 }
 
@@ -191,4 +217,45 @@ async fn a_doctor_says_what_is_wrong_and_leaks_nothing() {
     );
     let missing = env.run(&["doctor", "wbe", "--output", "json"]);
     assert!(missing.starts_with("exit 1\n") && missing.contains("did you mean web?"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_controller_that_would_undo_it_is_a_reason_not_to_begin() {
+    let env = with_an_application().await;
+    assert_snapshot!(env.run(&["up", "--output", "plain"]), @"
+    exit 1
+    --- stderr
+    [TEMP]/project ↔ /app, no .stignore
+    checking web in namespace default of embedded
+    error: the session can't begin: Argo CD (Application argocd/web): it heals itself within seconds; dev mode would not last
+    hint: in the Application, in Git:
+      spec:
+        ignoreDifferences:
+        - {group: apps, kind: Deployment, name: web, jsonPointers: [/spec/replicas]}
+        syncPolicy:
+          syncOptions: [RespectIgnoreDifferences=true]
+    or have it paused while you develop: towline up --gitops pause
+    ");
+    assert_snapshot!(env.run(&["up", "--gitops", "ask", "--output", "plain"]), @"
+    exit 1
+    --- stderr
+    [TEMP]/project ↔ /app, no .stignore
+    checking web in namespace default of embedded
+    error: there is something to pause, and nobody can be asked
+    hint: without a terminal: --gitops pause, or --gitops leave
+    ");
+    assert_snapshot!(env.run(&["status"]), @"
+    exit 0
+    --- stderr
+    nothing is in dev mode in namespace default
+    ");
+}
+
+#[tokio::test]
+async fn a_pause_is_part_of_the_plan() {
+    let env = with_an_application().await;
+    let report = env.run(&["up", "--dry-run", "--gitops", "pause", "--output", "plain"]);
+    let expected = "pause Application web (it would take back what the session changes; down sets it back)\n  \
+                    spec.syncPolicy.automated.enabled: pauses its controller until dev mode ends\n    + false\n";
+    assert!(report.starts_with("exit 0\n") && report.contains(expected), "{report}");
 }

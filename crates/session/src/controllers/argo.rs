@@ -236,8 +236,7 @@ fn finding(original: &Value, managing: &Managing, touch: Touch, session: Option<
     let (pauses, refused) = switches(managing, paused_by);
     let heals = automated.get("selfHeal") == Some(&Value::Bool(true));
     let finding = if heals && !ignores {
-        say("argocd.selfHeal", Effect::Undoes, "heals itself: it takes back what is changed, within seconds")
-            .mend(snippet(original, touch))
+        say("argocd.selfHeal", Effect::Undoes, "heals itself within seconds").mend(snippet(original, touch))
     } else {
         let does = if ignores {
             "does not heal the replicas, but writes them with each new commit (RespectIgnoreDifferences is not set)"

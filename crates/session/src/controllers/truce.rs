@@ -28,6 +28,13 @@ pub struct Truce {
     pub pauses: Vec<PausePlan>,
 }
 
+impl Truce {
+    /// Tells whether a finding's controller will be paused.
+    pub fn is_paused(&self, finding: &Finding) -> bool {
+        finding.pauses.iter().any(|plan| self.pauses.contains(plan))
+    }
+}
+
 /// Decides about each finding. What stands in the way is added to `obstacles`.
 pub(crate) async fn settle(
     context: &Context,
@@ -71,7 +78,7 @@ fn obstacle(finding: &Finding, gitops: Gitops) -> Obstacle {
     Obstacle {
         code: finding.code,
         what: finding.who(),
-        why: format!("{}: {}", finding.does, finding.answer),
+        why: format!("it {}; {}", finding.does, finding.answer),
         mend: mend.join("\n"),
     }
 }
