@@ -170,6 +170,31 @@ pub async fn keda_scales(controller: Controller, scaled: &'static Resource) -> b
     below
 }
 
+/// Plays whoever generates an Application or syncs it as a part of another one: it is made to have this sync policy
+/// again. What is not in Git, such as an annotation, is no difference.
+pub async fn parent_heals(controller: Controller, application: &'static Resource, policy: Value) -> bool {
+    let Some(live) = controller.find(application, NAME).await else { return false };
+    let differs = live["spec"]["syncPolicy"] != policy;
+    if differs {
+        let reset = json!({"spec": {"syncPolicy": {"automated": {"enabled": null}}}});
+        controller.change(application, NAME, &reset).await;
+    }
+    differs
+}
+
+/// Plays the ApplicationSet controller: the same, but for what the set says that it leaves alone.
+pub async fn set_regenerates(
+    controller: Controller,
+    set: &'static Resource,
+    application: &'static Resource,
+    policy: Value,
+) -> bool {
+    let Some(set) = controller.find(set, NAME).await else { return false };
+    let rules = set["spec"]["ignoreApplicationDifferences"].as_array().cloned().unwrap_or_default();
+    let ignored = rules.iter().any(|rule| rule["jsonPointers"] == json!(["/spec/syncPolicy"]));
+    !ignored && parent_heals(controller, application, policy).await
+}
+
 async fn correct(controller: &Controller, git: &Value) -> bool {
     let Some(live) = controller.find(DEPLOYMENTS, NAME).await else { return false };
     let differs = live["spec"]["replicas"] != git["spec"]["replicas"];

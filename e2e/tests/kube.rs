@@ -35,6 +35,8 @@ scenarios! {
     a_claim_of_a_failed_session = storage::undone;
     a_cluster_that_says_no = refusal::of_the_cluster;
     argo_cd_that_heals = truce::with_self_healing;
+    an_application_set = truce::with_an_application_set;
+    an_app_of_apps = truce::with_an_app_of_apps;
     argo_cd_that_syncs = truce::with_syncs;
     argo_cd_that_prunes = truce::with_pruning;
     flux = truce::with_flux;

@@ -5,12 +5,13 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use towline_cluster::port::{
-    APPLICATIONS, DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, KUSTOMIZATIONS, Resource, SCALED_OBJECTS,
+    APPLICATION_SETS, APPLICATIONS, DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, KUSTOMIZATIONS, Resource,
+    SCALED_OBJECTS,
 };
 
 use crate::adapter::Adapter;
 use crate::app::{App, NAME};
-use crate::controller::{Controller, argo_heals, flux_corrects, keda_scales};
+use crate::controller::{Controller, argo_heals, flux_corrects, keda_scales, parent_heals, set_regenerates};
 use crate::crds;
 use crate::kube::KubeAdapter;
 use crate::project::Project;
@@ -144,6 +145,66 @@ pub async fn with_self_healing(adapter: &KubeAdapter) {
     stage.controller.scale(3).await;
     waiting::object(adapter, DEPLOYMENTS, NAME, |it| it["spec"]["replicas"] == 1).await;
     assert!(argo.writes() > 0);
+}
+
+/// What an ApplicationSet would take back is not set; once it says that it leaves it, it is.
+pub async fn with_an_application_set(adapter: &KubeAdapter) {
+    crds::install(adapter.client()).await;
+    let policy = json!({"automated": {"selfHeal": true}});
+    let generator = Controller::new(adapter, "argocd-applicationset-controller");
+    generator
+        .create(APPLICATION_SETS, &json!({"metadata": {"name": NAME}, "spec": {"generators": []}}))
+        .await;
+    let set = generator.read(APPLICATION_SETS, NAME).await;
+    let (resource, mut object) = application(&policy);
+    object["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": set["apiVersion"], "kind": set["kind"], "name": NAME, "uid": set["metadata"]["uid"], "controller": true}]);
+    let git = tracked(adapter);
+    let stage = Stage::set(adapter, "argocd-controller", Some(&git), (resource, object)).await;
+    let argo = stage.controller.play(move |controller| argo_heals(controller, APPLICATIONS, git.clone()));
+    let regenerating = generator.play({
+        let policy = policy.clone();
+        move |controller| set_regenerates(controller, APPLICATION_SETS, APPLICATIONS, policy.clone())
+    });
+
+    let refused = stage.towline.run(&["up", "--gitops", "pause"]).await.expect(1);
+    expect_words(
+        &refused,
+        &["ApplicationSet hello would take the pause back", "ignoreApplicationDifferences"],
+    );
+    stage.before.expect_unchanged(adapter).await;
+
+    let rules = json!({"spec": {"ignoreApplicationDifferences": [{"jsonPointers": ["/spec/syncPolicy"]}]}});
+    generator.change(APPLICATION_SETS, NAME, &rules).await;
+    let up = stage.up_paused().await;
+    argo.looks(LOOKS).await;
+    regenerating.looks(LOOKS).await;
+    assert_eq!((argo.writes(), regenerating.writes()), (0, 0), "somebody took it back");
+    stage.ended_by_another(up).await;
+}
+
+/// Where an Application above heals this one, the pause is what it can't see.
+pub async fn with_an_app_of_apps(adapter: &KubeAdapter) {
+    let policy = json!({"automated": {"selfHeal": true}});
+    let namespace = adapter.namespace();
+    let (resource, mut object) = application(&policy);
+    let id = format!("{namespace}_parent:argoproj.io/Application:{namespace}/{NAME}");
+    object["metadata"]["annotations"] = json!({"argocd.argoproj.io/tracking-id": id});
+    let git = tracked(adapter);
+    crds::install(adapter.client()).await;
+    let above = Controller::new(adapter, "argocd-controller");
+    above.create(resource, &json!({"metadata": {"name": "parent"}, "spec": {"syncPolicy": policy}})).await;
+    let stage = Stage::set(adapter, "argocd-controller", Some(&git), (resource, object)).await;
+    let argo = stage.controller.play(move |controller| argo_heals(controller, APPLICATIONS, git.clone()));
+    let parent = above.play(move |controller| parent_heals(controller, APPLICATIONS, policy.clone()));
+
+    let up = stage.up_paused().await;
+    let paused = stage.owner().await;
+    assert_eq!(paused["metadata"]["annotations"]["argocd.argoproj.io/skip-reconcile"], "true", "{paused}");
+    argo.looks(LOOKS).await;
+    parent.looks(LOOKS).await;
+    assert_eq!((argo.writes(), parent.writes()), (0, 0), "somebody took it back");
+    stage.ended_by_another(up).await;
 }
 
 /// A sync that scales back is undone at once and told with its writer, three times; then nobody fights.
