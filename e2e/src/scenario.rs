@@ -1,5 +1,6 @@
 //! The scenarios. Each takes a cluster with an empty namespace and fails by panicking.
 
+pub mod canary;
 pub mod contention;
 pub mod edits;
 pub mod interactive;
@@ -8,6 +9,7 @@ pub mod loss;
 pub mod monorepo;
 pub mod refusal;
 pub mod restricted;
+pub mod rights;
 pub mod session;
 pub mod storage;
 pub mod truce;

@@ -2,7 +2,7 @@
 
 use e2e::adapter::run;
 use e2e::embedded::EmbeddedAdapter;
-use e2e::scenario::{contention, interactive, kill, loss, refusal, session, storage};
+use e2e::scenario::{canary, contention, interactive, kill, loss, refusal, session, storage};
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -27,6 +27,6 @@ scenarios! {
     a_session_that_is_taken_over = contention::taken_over;
     a_terminal = interactive::at_a_terminal;
     bad_input = refusal::of_bad_input;
-    what_is_kept = storage::kept;
+    values_show_nowhere = canary::nowhere;
     a_claim_of_a_failed_session = storage::undone;
 }

@@ -3,7 +3,8 @@
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
-    contention, interactive, kill, loss, monorepo, refusal, restricted, session, storage, truce,
+    canary, contention, interactive, kill, loss, monorepo, refusal, restricted, rights, session, storage,
+    truce,
 };
 
 macro_rules! scenarios {
@@ -32,6 +33,8 @@ scenarios! {
     a_terminal = interactive::at_a_terminal;
     bad_input = refusal::of_bad_input;
     what_is_kept = storage::kept;
+    values_show_nowhere = canary::nowhere;
+    exactly_these_rights = rights::exactly;
     a_claim_of_a_failed_session = storage::undone;
     a_cluster_that_says_no = refusal::of_the_cluster;
     argo_cd_that_heals = truce::with_self_healing;
