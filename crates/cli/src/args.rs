@@ -98,6 +98,15 @@ pub(crate) struct Up {
     /// What to do about controllers that would undo dev mode: Argo CD, Flux, KEDA. See docs/controllers.md.
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub(crate) gitops: Gitops,
+    /// Changes the workload's own pod template instead of making a clone.
+    #[arg(long, conflicts_with = "swap")]
+    pub(crate) in_place: bool,
+    /// Makes a clone of the workload and turns the workload off, where that is not its kind's own way.
+    #[arg(long)]
+    pub(crate) swap: bool,
+    /// What to do when somebody else changes a workload that is changed in place.
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) on_change: OnChange,
     /// Agrees to the manifest with this hash, as the question about it shows it.
     #[arg(long, value_name = "HASH")]
     pub(crate) trust_manifest: Option<String>,
@@ -119,6 +128,18 @@ pub(crate) enum Gitops {
     Ask,
     /// Set their own pause until dev mode ends.
     Pause,
+}
+
+/// What to do when somebody else changes a workload that is changed in place.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum OnChange {
+    /// Takes the change into the session: the dev container is made anew.
+    #[default]
+    Rebase,
+    /// Goes on as it is: the change comes into force with `towline down`.
+    Keep,
+    /// Ends dev mode.
+    Leave,
 }
 
 /// Ends dev mode: the original workload runs again as before, nothing of ours is left.

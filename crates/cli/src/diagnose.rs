@@ -98,12 +98,14 @@ impl From<SessionError> for Failure {
             SessionError::Cluster(error) => error.into(),
             SessionError::WorkloadMissing { nearest, namespace, .. } => match nearest.as_slice() {
                 [] => failure
-                    .hint(format!("there is no Deployment in namespace {namespace}: choose one with -n")),
+                    .hint(format!("there is nothing like it in namespace {namespace}: choose one with -n")),
                 [first, ..] => failure
                     .hint(format!("did you mean {first}? there is: {}", nearest.join(", ")))
                     .hint("name it in the manifest: the key below dev, or its selector"),
             },
-            SessionError::WorkloadAmbiguous { .. } => failure.hint("add labels to the manifest's selector"),
+            SessionError::WorkloadAmbiguous { .. } => {
+                failure.hint("name one with its kind in the manifest, as name: statefulset/db, or add labels")
+            }
             SessionError::Refused { hint, .. } => failure.hint(hint),
             SessionError::Obstacles { obstacles } => {
                 obstacles.into_iter().fold(failure, |failure, obstacle| failure.hint(obstacle.mend))

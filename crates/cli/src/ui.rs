@@ -280,6 +280,18 @@ impl Ui {
                     "{who} scaled the original up; it is scaled down again ({times} of 3 in ten minutes)"
                 ));
             }
+            Event::OriginalChanged { by, then } => {
+                let who = by.as_deref().unwrap_or("someone");
+                self.warn(&format!(
+                    "{who} changed the workload: {}",
+                    match *then {
+                        "rebased" => "the dev container is made anew with it",
+                        "kept" => "it comes into force with towline down",
+                        "left" => "dev mode ends",
+                        _ => "the dev container is a clone of it as it was; towline up takes the change up",
+                    }
+                ));
+            }
             Event::Warning { message } => self.warn(message),
             Event::Ended { ending } => self.ended(ending),
             // What is as it should be needs no words.
@@ -314,7 +326,7 @@ impl Ui {
 
     fn ended(&mut self, ending: &Ending) {
         self.phase_broken();
-        if let Ending::Lost { message } = ending {
+        if let Ending::Lost { message } | Ending::Undone { message } = ending {
             self.warn(message);
         }
     }

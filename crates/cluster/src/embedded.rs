@@ -6,7 +6,8 @@
 //! commands may use it at once and pods live on when none does. Linux only.
 //!
 //! What is different: pods share the host's network, file system and process ids (each sees its image's files below
-//! a private folder), probes are not run (a pod that runs is ready), and only Deployments and `ReplicaSet`s start pods.
+//! a private folder), probes are not run (a pod that runs is ready), and only Deployments and `ReplicaSet`s start pods:
+//! the other kinds that hold a pod template are kept, with the revisions of their templates, and run nothing.
 
 mod api;
 mod controllers;
@@ -22,6 +23,7 @@ mod meta;
 mod notice;
 mod pod;
 mod process;
+mod revisions;
 mod sandbox;
 mod status;
 mod store;
@@ -177,6 +179,10 @@ impl Embedded {
     ) -> Result<T, ClusterError> {
         let resource = object.resource;
         self.admit(verb, resource, "", object)?;
+        let death = self.faults.dies(verb);
+        if death == Some(Moment::Before) {
+            return std::future::pending().await;
+        }
         let failure = self.faults.next(verb, resource.plural);
         if let Some((Moment::Before, error)) = failure {
             return Err(error);
@@ -193,6 +199,9 @@ impl Embedded {
             Ok(result)
         })
         .await;
+        if death.is_some() {
+            return std::future::pending().await;
+        }
         match failure {
             Some((_, error)) => Err(error),
             None => result,
@@ -223,6 +232,18 @@ impl Embedded {
 impl Cluster for Embedded {
     fn target(&self) -> &Target {
         &self.shared.target
+    }
+
+    async fn kind(
+        &self,
+        group: &str,
+        version: Option<&str>,
+        name: &str,
+    ) -> Result<Option<&'static Resource>, ClusterError> {
+        if let Some((_, error)) = self.faults.next("get", "apiresources") {
+            return Err(error);
+        }
+        Ok(kinds::find(group, version, name))
     }
 
     async fn get(&self, object: &Object) -> Result<Value, ClusterError> {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod connect;
+mod discovery;
 mod exec;
 mod list;
 mod request;
@@ -97,6 +98,15 @@ impl fmt::Debug for KubeCluster {
 impl Cluster for KubeCluster {
     fn target(&self) -> &Target {
         self.transport.target()
+    }
+
+    async fn kind(
+        &self,
+        group: &str,
+        version: Option<&str>,
+        name: &str,
+    ) -> Result<Option<&'static Resource>, ClusterError> {
+        discovery::kind(&self.transport, group, version, name).await
     }
 
     async fn get(&self, object: &Object) -> Result<Value, ClusterError> {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::Stream;
@@ -42,6 +43,10 @@ resources! {
     DEPLOYMENTS = "apps" "v1" "Deployment" "deployments" true;
     REPLICA_SETS = "apps" "v1" "ReplicaSet" "replicasets" true;
     STATEFUL_SETS = "apps" "v1" "StatefulSet" "statefulsets" true;
+    DAEMON_SETS = "apps" "v1" "DaemonSet" "daemonsets" true;
+    CONTROLLER_REVISIONS = "apps" "v1" "ControllerRevision" "controllerrevisions" true;
+    JOBS = "batch" "v1" "Job" "jobs" true;
+    CRON_JOBS = "batch" "v1" "CronJob" "cronjobs" true;
     PODS = "" "v1" "Pod" "pods" true;
     CONFIG_MAPS = "" "v1" "ConfigMap" "configmaps" true;
     SECRETS = "" "v1" "Secret" "secrets" true;
@@ -49,7 +54,6 @@ resources! {
     EVENTS = "" "v1" "Event" "events" true;
     PERSISTENT_VOLUME_CLAIMS = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" true;
     INGRESSES = "networking.k8s.io" "v1" "Ingress" "ingresses" true;
-    JOBS = "batch" "v1" "Job" "jobs" true;
     NAMESPACES = "" "v1" "Namespace" "namespaces" false;
     NODES = "" "v1" "Node" "nodes" false;
     LEASES = "coordination.k8s.io" "v1" "Lease" "leases" true;
@@ -68,6 +72,26 @@ resources! {
 }
 
 impl Resource {
+    /// Returns the kind of these names, one that was found out by [`Cluster::kind`] or read from a record.
+    ///
+    /// Kinds are few and live as long as the process, so each is kept once.
+    pub fn interned(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool) -> &'static Self {
+        static KNOWN: Mutex<Vec<&'static Resource>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |other: &&&'static Self| {
+            (other.group, other.version, other.kind, other.plural, other.namespaced)
+                == (group, version, kind, plural, namespaced)
+        };
+        if let Some(found) = known.iter().find(same) {
+            return found;
+        }
+        let text = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let (group, version, kind, plural) = (text(group), text(version), text(kind), text(plural));
+        let resource: &'static Self = Box::leak(Box::new(Self { group, version, kind, plural, namespaced }));
+        known.push(resource);
+        resource
+    }
+
     /// Returns `group/version`, or the version alone in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -222,6 +246,16 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Says where this leads.
     fn target(&self) -> &Target;
 
+    /// Asks the server which kind has this name: its own, its plural, its singular or a short one, in any case.
+    ///
+    /// Without a `version` the one that the server prefers. `None` where the group has no such kind.
+    async fn kind(
+        &self,
+        group: &str,
+        version: Option<&str>,
+        name: &str,
+    ) -> Result<Option<&'static Resource>, ClusterError>;
+
     /// Reads one object.
     async fn get(&self, object: &Object) -> Result<Value, ClusterError>;
 
@@ -289,4 +323,17 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
         container: &str,
         options: &LogOptions,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, ClusterError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_was_found_out_is_kept_once() {
+        let shop = || Resource::interned("example.com", "v1", "Shop", "shops", true);
+        assert!(std::ptr::eq(shop(), shop()));
+        assert_eq!(Resource::interned("apps", "v1", "Deployment", "deployments", true), DEPLOYMENTS);
+        assert_ne!(Resource::interned("example.com", "v2", "Shop", "shops", true), shop());
+    }
 }

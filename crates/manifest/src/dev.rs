@@ -26,8 +26,12 @@ pub(crate) use self::reading::{is_name, read, read_version_one, sanitized};
 pub struct Dev {
     /// The name that the user types: the key in the manifest, made a valid Kubernetes name.
     pub name: String,
-    /// The workload's name: the field `name`, else [`Dev::name`].
+    /// The workload's name: the field `name`, else [`Dev::name`]. With its kind it is as `statefulset/db`.
     pub workload: String,
+    /// Whether the workload's own template is changed rather than a clone made; `None`: as its kind has it.
+    pub in_place: Option<bool>,
+    /// Where the pod template is in a kind of anyone's own, such as `spec.podTemplate`.
+    pub template: Option<String>,
     /// Where the key stands.
     pub place: Place,
     /// Labels that select the workload instead of its name; empty when the name does.

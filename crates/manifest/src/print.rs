@@ -122,6 +122,8 @@ impl Printer {
 
     /// What dev services and their `services` have in common.
     fn workload(&self, dev: &Dev, tree: &mut Tree) {
+        tree.maybe("inPlace", dev.in_place.map(flag));
+        tree.maybe("template", dev.template.as_deref().map(text));
         tree.maybe("selector", pairs(&dev.selector));
         tree.maybe("container", dev.container.as_deref().map(text));
         tree.maybe("image", dev.image.as_deref().map(expanded));

@@ -1,4 +1,4 @@
-//! Who owns `spec.replicas`, as `metadata.managedFields` keeps it.
+//! Who owns the field that turns a workload off, as `metadata.managedFields` keeps it.
 //!
 //! A write to a field takes it from all its owners. An owner that is gone can be overwritten silently by the next
 //! server-side apply, or be named in a conflict long after us: so ownership is part of what is given back.
@@ -11,7 +11,7 @@ use crate::workload::{items, text};
 /// The field manager of every write of ours to the original.
 pub const FIELD_MANAGER: &str = "towline";
 
-/// One entry of `metadata.managedFields` that owns `spec.replicas`, without its fields.
+/// One entry of `metadata.managedFields`, without its fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Owner {
@@ -30,7 +30,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn of_entry(entry: &Value) -> Self {
+    pub(crate) fn of_entry(entry: &Value) -> Self {
         let part = |pointer| text(entry, pointer).unwrap_or_default().to_owned();
         Self {
             manager: part("/manager"),
@@ -46,6 +46,22 @@ impl Owner {
         self.manager == FIELD_MANAGER
     }
 
+    /// Tells whether it is of the object itself, not of a part that is written apart.
+    pub(crate) fn is_of_object(&self) -> bool {
+        self.subresource.is_empty()
+    }
+
+    /// Tells whether it wrote as the server knows it.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.operation.as_str(), "Apply" | "Update")
+    }
+
+    /// Tells whether its entry, as it is now, says that it has applied again since: what it did not take then it has
+    /// let go of.
+    pub(crate) fn has_let_go(&self, entry: &Value) -> bool {
+        self.operation == "Apply" && Self::of_entry(entry).time != self.time
+    }
+
     /// Tells whether both name the same entry: all but the time.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.key() == other.key()
@@ -56,15 +72,16 @@ impl Owner {
     }
 
     /// The server's own order of entries.
-    fn order(&self) -> (&str, Option<&str>, &str, &str, &str) {
+    pub(crate) fn order(&self) -> (&str, Option<&str>, &str, &str, &str) {
         (&self.operation, self.time.as_deref(), &self.manager, &self.api_version, &self.subresource)
     }
 
-    fn entry(&self) -> Value {
+    /// Returns it as an entry that owns these fields.
+    pub(crate) fn entry(&self, fields: &Value) -> Value {
         let mut entry = json!({
             "apiVersion": self.api_version,
             "fieldsType": "FieldsV1",
-            "fieldsV1": {"f:spec": {"f:replicas": {}}},
+            "fieldsV1": fields,
             "manager": self.manager,
             "operation": self.operation,
         });
@@ -78,11 +95,11 @@ impl Owner {
     }
 }
 
-/// Returns the owners of `spec.replicas`, in the object's order.
-pub(crate) fn of_replicas(object: &Value) -> Vec<Owner> {
+/// Returns the owners of `spec.<field>`, in the object's order.
+pub(crate) fn of_field(object: &Value, field: &str) -> Vec<Owner> {
     items(object, "/metadata/managedFields")
         .iter()
-        .filter(|entry| owns_replicas(entry))
+        .filter(|entry| owns(entry, field))
         .map(Owner::of_entry)
         .collect()
 }
@@ -99,39 +116,45 @@ pub(crate) fn last_writer(object: &Value, field: &str) -> Option<String> {
         .map(|owner| owner.manager)
 }
 
-/// Returns `metadata.managedFields` with `spec.replicas` taken from us and given to `owners`.
+/// Returns `metadata.managedFields` with `spec.<field>` taken from us and given to `owners`.
 ///
 /// An entry that is gone, because it owned nothing else, comes back with its time. An applier that has applied again
 /// since without taking the field has let go of it (with the field in its configuration it would have taken it or
 /// met a conflict), so it is not given to it.
-pub(crate) fn with_owners(object: &Value, owners: &[Owner]) -> Vec<Value> {
+pub(crate) fn with_owners(object: &Value, field: &str, owners: &[Owner]) -> Vec<Value> {
     let mut entries: Vec<Value> = items(object, "/metadata/managedFields").to_vec();
-    entries
-        .retain_mut(|entry| !Owner::of_entry(entry).is_towline() || !owns_replicas(entry) || disown(entry));
+    entries.retain_mut(|entry| {
+        !Owner::of_entry(entry).is_towline() || !owns(entry, field) || disown(entry, field)
+    });
     for owner in owners {
         if let Some(entry) = entries.iter_mut().find(|entry| Owner::of_entry(entry).is(owner)) {
-            let let_go = owner.operation == "Apply" && Owner::of_entry(entry).time != owner.time;
-            if !let_go || owns_replicas(entry) {
-                own(entry);
+            if !owner.has_let_go(entry) || owns(entry, field) {
+                own(entry, field);
             }
         } else {
-            let later = |entry: &Value| Owner::of_entry(entry).order() > owner.order();
-            let place = entries.iter().position(later).unwrap_or(entries.len());
-            entries.insert(place, owner.entry());
+            let fields = json!({"f:spec": {(format!("f:{field}")): {}}});
+            insert(&mut entries, owner, &fields);
         }
     }
     entries
 }
 
-fn owns_replicas(entry: &Value) -> bool {
-    entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
+/// Puts an entry back at the server's own place for it.
+pub(crate) fn insert(entries: &mut Vec<Value>, owner: &Owner, fields: &Value) {
+    let later = |entry: &Value| Owner::of_entry(entry).order() > owner.order();
+    let place = entries.iter().position(later).unwrap_or(entries.len());
+    entries.insert(place, owner.entry(fields));
+}
+
+fn owns(entry: &Value, field: &str) -> bool {
+    entry.pointer("/fieldsV1/f:spec").is_some_and(|spec| spec.get(format!("f:{field}")).is_some())
 }
 
 /// Takes the field from an entry; tells whether the entry owns anything else.
-fn disown(entry: &mut Value) -> bool {
+fn disown(entry: &mut Value, field: &str) -> bool {
     let Some(fields) = entry.get_mut("fieldsV1").and_then(Value::as_object_mut) else { return true };
     if let Some(spec) = fields.get_mut("f:spec").and_then(Value::as_object_mut) {
-        spec.remove("f:replicas");
+        spec.remove(&format!("f:{field}"));
         if spec.is_empty() {
             fields.remove("f:spec");
         }
@@ -140,9 +163,9 @@ fn disown(entry: &mut Value) -> bool {
 }
 
 /// Gives the field to an entry.
-fn own(entry: &mut Value) {
+fn own(entry: &mut Value, field: &str) {
     let mut parent = entry;
-    for key in ["fieldsV1", "f:spec", "f:replicas"] {
+    for key in ["fieldsV1", "f:spec", &format!("f:{field}")] {
         let Some(members) = parent.as_object_mut() else { return };
         parent = members.entry(key).or_insert_with(|| Value::Object(Map::new()));
     }
@@ -173,7 +196,7 @@ mod tests {
         let rest = json!({"f:template": {}});
         let only = json!({"f:replicas": {}});
         let check = |now: &[Value], owners: &[Owner], expected: &[Value]| {
-            assert_eq!(with_owners(&object(now), owners), expected);
+            assert_eq!(with_owners(&object(now), "replicas", owners), expected);
         };
         // Ours alone goes, theirs is filled again.
         check(
@@ -209,8 +232,8 @@ mod tests {
     fn odd_entries_do_no_harm() {
         let odd =
             object(&[json!(null), json!(7), json!({"fieldsV1": []}), json!({"manager": "a", "fieldsV1": 3})]);
-        assert!(of_replicas(&odd).is_empty());
-        assert_eq!(with_owners(&odd, &[owner("a", "", "")]).len(), 5);
-        assert!(of_replicas(&json!({"metadata": {"managedFields": "x"}})).is_empty());
+        assert!(of_field(&odd, "replicas").is_empty());
+        assert_eq!(with_owners(&odd, "replicas", &[owner("a", "", "")]).len(), 5);
+        assert!(of_field(&json!({"metadata": {"managedFields": "x"}}), "replicas").is_empty());
     }
 }

@@ -1,6 +1,7 @@
-//! The way in by swap: the clone, the pod it will make, and the one write to the original.
+//! The way in: the dev pod's template, the clone that makes it, and the one write to an original that is swapped.
 
 mod edits;
+mod spec;
 mod template;
 mod volumes;
 
@@ -8,8 +9,10 @@ use serde_json::{Map, Value, json};
 
 use self::edits::{Edits, child, malformed};
 pub use self::edits::{FieldChange, HIDDEN};
+use crate::holder::{Holder, SPEC_TEMPLATE, Switch, holder};
 use crate::names::{self, SESSION_LABEL};
 use crate::plan::{DevPlan, PlanError};
+use crate::record::Record;
 use crate::workload::{items, must_go_first, text};
 
 /// A workload's clone that runs the dev container.
@@ -24,9 +27,10 @@ pub struct DevClone {
     pub down_first: Option<String>,
 }
 
-/// Returns the clone of a live Deployment, changed as planned.
+/// Returns the clone of a live workload, changed as planned: a Deployment, whatever kind the original is of.
 ///
-/// The spec is the original's with the documented changes, fields that we do not know included. Of the original's
+/// A Deployment's spec is the original's with the documented changes, fields that we do not know included; of another
+/// kind it is its pod template. Of the original's
 /// metadata nothing is copied, so that no controller takes the clone for its own and prunes or adopts it; an owner
 /// reference, not a controlling one, lets it go with the original.
 pub fn clone_of(original: &Value, plan: &DevPlan) -> Result<DevClone, PlanError> {
@@ -40,12 +44,9 @@ pub fn clone_of(original: &Value, plan: &DevPlan) -> Result<DevClone, PlanError>
         });
     }
     let name = required(original, "/metadata/name")?;
-    let mut spec = original
-        .get("spec")
-        .and_then(Value::as_object)
-        .cloned()
-        .ok_or_else(|| malformed("", "spec", "an object"))?;
+    let holder = holder(original, plan.template.as_deref())?;
     let mut edits = Edits::default();
+    let mut spec = spec::of_clone(original, &holder, &mut edits)?;
     let taken = selector_labels(original);
     template::edit(&mut spec, plan, &taken, &mut edits)?;
     edit_spec(&mut spec, plan, &mut edits)?;
@@ -70,21 +71,47 @@ pub fn clone_of(original: &Value, plan: &DevPlan) -> Result<DevClone, PlanError>
     }
     Ok(DevClone {
         object: json!({
-            "apiVersion": required(original, "/apiVersion")?,
-            "kind": required(original, "/kind")?,
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
             "metadata": metadata,
             "spec": spec,
         }),
         changes: edits.into_changes(),
-        down_first: must_go_first(original, &plan.claims),
+        down_first: match holder.switch {
+            Switch::Replicas => must_go_first(original, &holder.template, &plan.claims),
+            Switch::Suspend | Switch::None => None,
+        },
     })
+}
+
+/// Returns the original with the dev container in its own template, for the way in place. Nothing is sent yet.
+pub(crate) fn in_its_place(
+    original: &Value,
+    holder: &Holder,
+    plan: &DevPlan,
+) -> Result<(Value, Vec<FieldChange>), PlanError> {
+    let mut changed = original.clone();
+    let mut edits = Edits::default();
+    let slot = changed
+        .pointer_mut(&holder.template)
+        .ok_or_else(|| malformed("", &holder.template[1..].replace('/', "."), "a pod template"))?;
+    let mut spec = Map::from_iter([("template".to_owned(), slot.take())]);
+    template::edit(&mut spec, plan, &selector_labels(original), &mut edits)?;
+    *slot = spec.remove("template").unwrap_or_default();
+    spec::hold_others(&mut changed, &mut edits)?;
+    Ok((changed, edits.into_changes()))
 }
 
 /// Returns the pod that the clone will make, for the server's dry run: Pod Security, quota and webhooks refuse pods,
 /// while the Deployment that makes them is accepted.
 pub fn pod_of(clone: &Value) -> Value {
+    pod_at(clone, SPEC_TEMPLATE)
+}
+
+/// Returns the pod that a workload will make whose template is at a JSON pointer.
+pub fn pod_at(clone: &Value, template: &str) -> Value {
     let name = text(clone, "/metadata/name").unwrap_or("towline");
-    let template = clone.pointer("/spec/template");
+    let template = clone.pointer(template);
     let part =
         |key: &str| template.and_then(|template| template.get(key)).cloned().unwrap_or_else(|| json!({}));
     let mut metadata = part("metadata");
@@ -95,24 +122,36 @@ pub fn pod_of(clone: &Value) -> Value {
             members.insert("namespace".to_owned(), json!(namespace));
         }
     }
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": part("spec")})
+    let mut spec = part("spec");
+    // A StatefulSet's pods get their claims from its controller.
+    for claim in items(clone, "/spec/volumeClaimTemplates") {
+        let name = text(claim, "/metadata/name").unwrap_or_default();
+        let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+        let volumes = spec.as_object_mut().map(|spec| spec.entry("volumes").or_insert_with(|| json!([])));
+        if let Some(volumes) = volumes.and_then(Value::as_array_mut) {
+            volumes.retain(|other| text(other, "/name") != Some(name));
+            volumes.push(volume);
+        }
+    }
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }
 
-/// Returns the merge patch that scales the original to 0, valid for exactly this version of exactly this object.
+/// Returns the merge patch that turns the original off, valid for exactly this version of exactly this object.
 ///
 /// The record written just before holds what this version had, so it is true for the write that succeeds.
-pub fn park(original: &Value) -> Value {
-    scale(original, 0)
+pub fn park(original: &Value, record: &Record) -> Value {
+    let switch = record.switch();
+    guarded(original, &json!({(switch.field()): switch.value(0)}))
 }
 
-/// Returns the guarded merge patch that sets `spec.replicas`.
-pub(crate) fn scale(original: &Value, replicas: i64) -> Value {
+/// Returns a merge patch of the spec that is valid for exactly this version of exactly this object.
+pub(crate) fn guarded(original: &Value, spec: &Value) -> Value {
     json!({
         "metadata": {
             "uid": original.pointer("/metadata/uid"),
             "resourceVersion": original.pointer("/metadata/resourceVersion"),
         },
-        "spec": {"replicas": replicas},
+        "spec": spec,
     })
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::storage::Storage;
+use crate::workload::Refusal;
 
 /// Everything that makes a dev container out of a workload. What it does not say is inherited.
 #[derive(Clone, Default, PartialEq)]
@@ -14,6 +15,8 @@ pub struct DevPlan {
     pub session: String,
     /// The name of the dev service in the manifest; becomes a label.
     pub dev_name: String,
+    /// Where the pod template is in a kind that is not one of Kubernetes' own, such as `spec.podTemplate`.
+    pub template: Option<String>,
     /// The container by name; the first when `None`.
     pub container: Option<String>,
     /// The image.
@@ -182,6 +185,9 @@ pub enum PlanError {
         /// `the container` or `the pod`.
         from: &'static str,
     },
+    /// The workload can't be entered.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The live object is not as the API server gives it, or a part of the plan has the wrong shape.
     #[error("{path} is missing or not {wanted}")]
     Malformed {

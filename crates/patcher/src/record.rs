@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::field_owners::{self, Owner};
+use crate::holder::{SPEC_TEMPLATE, Switch, group, holder};
+use crate::in_place::InPlace;
 use crate::names::{
     HOW_TO_UNDO_ANNOTATION, JOURNAL_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SESSION_LABEL, cut,
     is_label_value, is_name, is_session, labels, lease_name,
@@ -15,10 +17,14 @@ use crate::names::{
 use crate::patch::DevClone;
 use crate::pause::Pause;
 use crate::plan::{DevPlan, PlanError};
-use crate::workload::{digest, items, replicas, template_hash, text};
+use crate::workload::{digest, items, template_hash, text};
 
-/// The version of the journal's format.
-const VERSION: u32 = 1;
+/// The version of the journal's format that is written.
+const VERSION: u32 = 2;
+/// The versions that are read; what the second brought may be missing.
+const READ: std::ops::RangeInclusive<u64> = 1..=2;
+/// The API version of most workloads; the record of one is silent about it.
+const APPS: &str = "apps/v1";
 /// The longest journal, in bytes.
 pub const MAX_JOURNAL_BYTES: usize = 16 * 1024;
 /// What the owners may take of the journal, in bytes; more than some forty co-owners are cut.
@@ -52,8 +58,17 @@ pub struct Record {
     pub session: String,
     /// The name of the dev service in the manifest.
     pub dev_name: String,
+    /// The original's API version.
+    #[serde(default = "apps", skip_serializing_if = "is_apps")]
+    pub api_version: String,
     /// The original's kind.
     pub kind: String,
+    /// The plural of a kind that is not one of Kubernetes' own, as paths have it; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plural: String,
+    /// Where the pod template is in such a kind, as a JSON pointer; else empty.
+    #[serde(default, rename = "template", skip_serializing_if = "String::is_empty")]
+    own_template: String,
     /// The original's namespace.
     pub namespace: String,
     /// The original's name.
@@ -64,15 +79,19 @@ pub struct Record {
     pub phase: Phase,
     /// Whether a write to the original may have taken place.
     pub parked: bool,
-    /// The original's replicas before the last write of ours.
+    /// The original's replicas before the last write of ours; of a kind that is suspended instead, 1 if it was not.
     pub replicas: i64,
+    /// Whether the number was not said in the original, and is to be unsaid again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsaid: bool,
     /// The original's generation then.
     pub generation: i64,
-    /// Who owned `spec.replicas` then.
+    /// Who owned the field then.
     pub owners: Vec<Owner>,
     /// The hash of the original's pod template when the clone was made, see [`template_hash`].
     pub template_hash: String,
-    /// The clone's name.
+    /// The clone's name; empty where the original's own template is changed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub clone: String,
     /// The hash of the clone's spec as sent: a session that goes on knows whether its clone is the one it wants.
     pub clone_spec_hash: String,
@@ -98,8 +117,19 @@ pub struct Record {
     /// The Secret of ours with the user's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// What was changed in the original's own template; absent where a clone runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<InPlace>,
     /// The version of the tool that wrote this.
     pub tool: String,
+}
+
+fn apps() -> String {
+    APPS.to_owned()
+}
+
+fn is_apps(api_version: &str) -> bool {
+    api_version == APPS
 }
 
 /// Why a Lease is no record of ours. What it says is not acted upon.
@@ -121,7 +151,7 @@ pub enum RecordError {
     },
     /// Another version of the tool wrote it.
     #[error(
-        "the journal of lease {lease} has version {found}, this tool reads {VERSION}: use the tool that wrote it"
+        "the journal of lease {lease} has version {found}, this tool reads up to {VERSION}: use the tool that wrote it"
     )]
     Version {
         /// The Lease.
@@ -169,23 +199,35 @@ impl Record {
                 wanted: "a string",
             })
         };
-        let first = items(&clone.object, "/spec/template/spec/containers").first();
+        let containers = match text(&clone.object, "/kind") {
+            Some("Deployment") => "/spec/template/spec/containers".to_owned(),
+            _ => format!("{}/spec/containers", holder(original, plan.template.as_deref())?.template),
+        };
+        let first = items(&clone.object, &containers).first();
         let first = first.and_then(|container| text(container, "/name")).unwrap_or_default();
+        let found = holder(original, plan.template.as_deref())?;
+        let in_place = text(&clone.object, "/metadata/uid") == text(original, "/metadata/uid");
+        let name_of_clone =
+            if in_place { "" } else { text(&clone.object, "/metadata/name").unwrap_or_default() };
         let mut record = Self {
             version: VERSION,
             session: plan.session.clone(),
             dev_name: plan.dev_name.clone(),
+            api_version: part("/apiVersion")?,
             kind: part("/kind")?,
+            plural: String::new(),
+            own_template: plan.template.as_ref().map_or_else(String::new, |_| found.template.clone()),
             namespace: part("/metadata/namespace")?,
             name: part("/metadata/name")?,
             uid: part("/metadata/uid")?,
             phase: Phase::Prepared,
             parked: false,
             replicas: 0,
+            unsaid: false,
             generation: 0,
             owners: Vec::new(),
-            template_hash: template_hash(original),
-            clone: text(&clone.object, "/metadata/name").unwrap_or_default().to_owned(),
+            template_hash: template_hash(original, &found.template),
+            clone: name_of_clone.to_owned(),
             clone_spec_hash: Self::hash_of_spec(&plan.session, &clone.object),
             container: plan.container.clone().unwrap_or_else(|| first.to_owned()),
             config_map: plan.agent.config_map.clone(),
@@ -195,6 +237,7 @@ impl Record {
             claim: plan.storage.claim.clone(),
             claim_is_new: false,
             secret: plan.storage.secret.as_ref().map(|secret| secret.name.clone()),
+            in_place: in_place.then(InPlace::default),
             tool: tool.to_owned(),
         };
         record.read(original);
@@ -206,7 +249,7 @@ impl Record {
     /// At zero there is nothing to take if an earlier write of ours may have made it so. Owners stay while the
     /// number stays: a write of ours took the field from them, and one of them may have taken it back alone.
     pub fn observe(&mut self, original: &Value) {
-        let live = replicas(original);
+        let live = self.level(original);
         if !(self.parked && live == 0) {
             let before = if self.parked && live == self.replicas {
                 std::mem::take(&mut self.owners)
@@ -229,8 +272,8 @@ impl Record {
     /// replicas are ignored). Scaling up again takes it from them too. Tells whether there was anything to take
     /// up; then this is to be stored before [`crate::restore`]'s patch is sent.
     pub fn join_owners(&mut self, original: &Value) -> bool {
-        let live = field_owners::of_replicas(original);
-        if !self.parked || replicas(original) != 0 || !live.iter().any(Owner::is_towline) {
+        let live = field_owners::of_field(original, self.switch().field());
+        if !self.parked || self.level(original) != 0 || !live.iter().any(Owner::is_towline) {
             return false;
         }
         let before = self.owners.clone();
@@ -271,6 +314,31 @@ impl Record {
         self.pauses.push(pause);
     }
 
+    /// Returns what turns the original off.
+    pub fn switch(&self) -> Switch {
+        Switch::of(&self.api_version, &self.kind)
+    }
+
+    /// Returns how much of the original runs: its replicas, or whether it is not suspended.
+    pub fn level(&self, original: &Value) -> i64 {
+        self.switch().live(original)
+    }
+
+    /// Tells whether the original is to be turned off while the session lasts.
+    pub fn parks(&self) -> bool {
+        self.in_place.is_none() && self.switch() != Switch::None
+    }
+
+    /// Returns where the original's pod template is, as a JSON pointer.
+    pub fn template(&self) -> &str {
+        match (self.own_template.as_str(), self.kind.as_str()) {
+            ("", "CronJob") => "/spec/jobTemplate/spec/template",
+            ("", "Pod") => "",
+            ("", _) => SPEC_TEMPLATE,
+            (own, _) => own,
+        }
+    }
+
     /// Tells whether a clone that is there is the one that was sent: then a session can go on with it.
     pub fn is_of(&self, clone: &DevClone) -> bool {
         self.clone_spec_hash == Self::hash_of_spec(&self.session, &clone.object)
@@ -287,9 +355,11 @@ impl Record {
     }
 
     fn read(&mut self, original: &Value) {
-        self.replicas = replicas(original);
+        let field = self.switch().field();
+        self.replicas = self.level(original);
+        self.unsaid = original.get("spec").is_some_and(|spec| spec.get(field).is_none_or(Value::is_null));
         self.generation = original.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
-        self.owners = field_owners::of_replicas(original);
+        self.owners = field_owners::of_field(original, field);
         self.owners.retain(|owner| !owner.is_towline());
         self.bound_owners();
     }
@@ -304,15 +374,28 @@ impl Record {
 
     /// Says what can't be true of a record that we wrote.
     fn fault(&self) -> Option<&'static str> {
-        let version = self.version == VERSION;
+        let version = READ.contains(&u64::from(self.version));
         [
             (version, "version"),
             (is_session(&self.session), "session is no session id"),
             (is_label_value(&self.dev_name), "devName is no label value"),
-            (self.kind == "Deployment", "kind is not Deployment"),
+            (is_kind(&self.kind), "kind is no kind"),
+            (is_api_version(&self.api_version), "apiVersion is no version of an API"),
+            (self.plural.is_empty() || is_name(&self.plural), "plural is no name"),
+            (
+                self.own_template.is_empty() || self.own_template.starts_with("/spec/"),
+                "template leads out of the spec",
+            ),
             (is_name(&self.namespace), "namespace is no name"),
             (is_name(&self.name), "name is no name"),
-            (is_name(&self.clone), "clone is no name"),
+            (
+                if self.in_place.is_some() { self.clone.is_empty() } else { is_name(&self.clone) },
+                "clone is no name",
+            ),
+            (
+                self.in_place.as_ref().is_none_or(|in_place| in_place.is_sound(self.template())),
+                "inPlace has a field that no session changes",
+            ),
             (self.clone != self.name, "clone is the original"),
             (is_name(&self.config_map), "configMap is no name"),
             (is_name(&self.container), "container is no name"),
@@ -321,10 +404,7 @@ impl Record {
             (!self.uid.is_empty(), "uid is empty"),
             ((0..=i64::from(i32::MAX)).contains(&self.replicas), "replicas is out of range"),
             (self.pauses.iter().all(Pause::is_plain), "a pause is none of ours"),
-            (
-                self.owners.iter().all(|owner| matches!(owner.operation.as_str(), "Apply" | "Update")),
-                "operation of an owner is neither Apply nor Update",
-            ),
+            (self.owners.iter().all(Owner::is_known), "operation of an owner is neither Apply nor Update"),
         ]
         .into_iter()
         .find_map(|(holds, fault)| (!holds).then_some(fault))
@@ -397,16 +477,19 @@ pub fn hold(lease: &Value) -> Result<Held, RecordError> {
         |message: &str| RecordError::Malformed { lease: name.clone(), message: harmless(message, 200) };
     let journal: Value = serde_json::from_str(journal).map_err(|error| malformed(&error.to_string()))?;
     match journal.get("v") {
-        Some(version) if *version == json!(VERSION) => {}
+        Some(version) if version.as_u64().is_some_and(|version| READ.contains(&version)) => {}
         Some(version) => {
             return Err(RecordError::Version { lease: name, found: harmless(&version.to_string(), 20) });
         }
         None => return Err(malformed("it has no version")),
     }
-    let record: Record = serde_json::from_value(journal).map_err(|error| malformed(&error.to_string()))?;
+    let mut record: Record =
+        serde_json::from_value(journal).map_err(|error| malformed(&error.to_string()))?;
     if let Some(fault) = record.fault() {
         return Err(malformed(fault));
     }
+    // What is written next is in the words of this version.
+    record.version = VERSION;
     if name != lease_name(&record.kind, &record.name) || part("/metadata/namespace") != record.namespace {
         return Err(malformed("it is about another workload"));
     }
@@ -427,13 +510,27 @@ pub fn hold(lease: &Value) -> Result<Held, RecordError> {
 /// Returns the way back without Towline, as commands for a shell.
 pub fn how_to_undo(record: &Record) -> String {
     let Record { namespace, name, clone, session, replicas, pauses, .. } = record;
-    let kind = record.kind.to_ascii_lowercase();
-    let scale = format!("kubectl -n {namespace} scale {kind} {name} --replicas={replicas}");
-    let delete = format!("kubectl -n {namespace} delete {kind} {clone} --ignore-not-found");
+    let kind = match group(&record.api_version) {
+        "" | "apps" | "batch" => record.kind.to_ascii_lowercase(),
+        group => format!("{}.{group}", record.kind.to_ascii_lowercase()),
+    };
+    let scale = match record.switch() {
+        Switch::Suspend => {
+            format!("kubectl -n {namespace} patch {kind} {name} -p '{{\"spec\":{{\"suspend\":false}}}}'")
+        }
+        Switch::Replicas | Switch::None => {
+            format!("kubectl -n {namespace} scale {kind} {name} --replicas={replicas}")
+        }
+    };
+    let delete = match record.in_place {
+        Some(_) => format!("kubectl -n {namespace} rollout undo {kind} {name}"),
+        None => format!("kubectl -n {namespace} delete deployment {clone} --ignore-not-found"),
+    };
     let mut lines = vec![format!(
         "# {name} is in dev mode (towline, session {session}). `towline down` undoes it; so do these commands:"
     )];
-    match (record.parked && *replicas != 0, record.down_first.is_some()) {
+    let counted = record.in_place.is_none() || record.kind == "Deployment";
+    match (record.parked && *replicas != 0 && counted, record.down_first.is_some()) {
         (false, _) => lines.push(delete),
         (true, false) => lines.extend([scale, delete]),
         (true, true) => lines.extend([delete, scale]),
@@ -454,6 +551,17 @@ pub fn how_to_undo(record: &Record) -> String {
 fn journal(record: &Record) -> String {
     // Writing into memory fails only for maps with keys that are no strings, and a record has no maps.
     serde_json::to_string(record).expect("a record is serialisable")
+}
+
+/// Tells whether this may be a kind: it becomes part of commands and messages.
+fn is_kind(kind: &str) -> bool {
+    (1..=63).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn is_api_version(api_version: &str) -> bool {
+    let group = group(api_version);
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    (group.is_empty() || is_name(group)) && is_name(version) && !version.contains('.')
 }
 
 /// Sets a member, making the objects on the way to it.

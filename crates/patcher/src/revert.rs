@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::field_owners::{self, Owner};
-use crate::patch::scale;
+use crate::holder::Switch;
+use crate::in_place::InPlace;
+use crate::patch::guarded;
 use crate::record::Record;
-use crate::workload::{is_deleting, replicas, template_hash, text};
+use crate::workload::{is_deleting, template_hash, text};
 
 /// What is to be done with the original's replicas.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,14 +54,22 @@ pub fn restore(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)
     if !record.parked {
         return nothing("was not scaled down".to_owned());
     }
-    let live = replicas(original);
+    let switch = record.switch();
+    let live = switch.live(original);
     if live == record.replicas {
-        return nothing(format!("has its replicas: {live}"));
+        return nothing(match switch {
+            Switch::Suspend => "is as it was".to_owned(),
+            Switch::Replicas | Switch::None => format!("has its replicas: {live}"),
+        });
     }
-    let owners = field_owners::of_replicas(original);
+    let owners = field_owners::of_field(original, switch.field());
     let other = owners.iter().find(|owner| !owner.is_towline()).map(|owner| owner.manager.as_str());
     if live != 0 {
-        return nothing(format!("was scaled to {live} by {}", other.unwrap_or("someone else")));
+        let other = other.unwrap_or("someone else");
+        return nothing(match switch {
+            Switch::Suspend => format!("was resumed by {other}"),
+            Switch::Replicas | Switch::None => format!("was scaled to {live} by {other}"),
+        });
     }
     // Where nobody owns it, as where the server keeps no owners, a wrong guess must not leave the service down.
     if let Some(other) = other
@@ -67,7 +77,8 @@ pub fn restore(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)
     {
         return nothing(format!("was scaled to 0 by {other}"));
     }
-    Restore::Scale(scale(original, target(record, hpa)))
+    let value = if record.unsaid { Value::Null } else { switch.value(target(record, hpa)) };
+    Restore::Scale(guarded(original, &json!({(switch.field()): value})))
 }
 
 /// Returns the JSON patch that gives the ownership of `spec.replicas` back to those who had it, if there is anything
@@ -77,8 +88,9 @@ pub fn restore(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)
 /// What the server checks is the version that was read.
 pub fn give_back(original: &Value, record: &Record) -> Option<Value> {
     whose(Some(original), record).ok()?;
-    let live = replicas(original);
-    let now = field_owners::of_replicas(original);
+    let field = record.switch().field();
+    let live = record.level(original);
+    let now = field_owners::of_field(original, field);
     let ours = now.iter().any(Owner::is_towline);
     // Beside us there are only appliers that agree; without us, whoever is not in the record has decided.
     let known = ours || now.iter().all(|owner| record.owners.iter().any(|other| other.is(owner)));
@@ -87,7 +99,7 @@ pub fn give_back(original: &Value, record: &Record) -> Option<Value> {
     if !record.parked || is_deleting(original) || !known || !restored {
         return None;
     }
-    let entries = Value::Array(field_owners::with_owners(original, &record.owners));
+    let entries = Value::Array(field_owners::with_owners(original, field, &record.owners));
     if original.pointer("/metadata/managedFields").unwrap_or(&json!([])) == &entries {
         return None;
     }
@@ -95,6 +107,12 @@ pub fn give_back(original: &Value, record: &Record) -> Option<Value> {
         {"op": "test", "path": "/metadata/resourceVersion", "value": original.pointer("/metadata/resourceVersion")},
         {"op": "replace", "path": "/metadata/managedFields", "value": entries},
     ]))
+}
+
+/// Returns who wrote the field that turns the original off, as far as its owners say.
+pub fn switch_writer(original: &Value, record: &Record) -> Option<String> {
+    let owners = field_owners::of_field(original, record.switch().field());
+    owners.into_iter().next().map(|owner| owner.manager)
 }
 
 /// Returns what is not as it was before the session, and who owns it now. Empty: restored exactly.
@@ -110,6 +128,9 @@ pub fn verify(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)>
     if !record.parked {
         return Vec::new();
     }
+    if let Some(in_place) = &record.in_place {
+        return verify_in_place(original, record, in_place);
+    }
     let mut differences = Vec::new();
     let mut differ = |path: &str, want: Value, found: Value, owner: Option<String>| {
         if want != found {
@@ -121,17 +142,50 @@ pub fn verify(original: Option<&Value>, record: &Record, hpa: Option<(i64, i64)>
             });
         }
     };
-    let owners = field_owners::of_replicas(original);
+    let field = record.switch().field();
+    let owners = field_owners::of_field(original, field);
     let manager = || owners.iter().find(|owner| !owner.is_towline()).or(owners.first());
     let manager = || manager().map(|owner| owner.manager.clone());
-    let live = replicas(original);
+    let live = record.level(original);
     if live != target(record, hpa) {
-        differ("spec.replicas", json!(record.replicas), json!(live), manager());
+        let value = |level| record.switch().value(level);
+        differ(&format!("spec.{field}"), value(record.replicas), value(live), manager());
     }
     differ("metadata.managedFields", names(&record.owners), names(&owners), manager());
-    let writer = field_owners::last_writer(original, "template");
-    differ("spec.template", json!(record.template_hash), json!(template_hash(original)), writer);
+    let now = template_hash(original, record.template());
+    let writer = field_owners::last_writer(original, template_field(record.template()));
+    differ(&path_of(record.template()), json!(record.template_hash), json!(now), writer);
     differences
+}
+
+/// Returns what of a template that was changed in place is not as it was: a line for each field that others changed, or
+/// one for the template where they changed what we never touched.
+fn verify_in_place(original: &Value, record: &Record, in_place: &InPlace) -> Vec<Difference> {
+    let found = template_hash(original, record.template());
+    let owner = crate::in_place::last_writer(original);
+    let mut differences: Vec<_> = in_place
+        .changed_since(original, &record.uid)
+        .map(|path| Difference { path, want: None, found: None, owner: owner.clone() })
+        .collect();
+    if differences.is_empty() && found != record.template_hash {
+        differences.push(Difference {
+            path: path_of(record.template()),
+            want: Some(json!(record.template_hash)),
+            found: Some(json!(found)),
+            owner,
+        });
+    }
+    differences
+}
+
+/// Returns the field under `spec` that holds the template.
+fn template_field(template: &str) -> &str {
+    template.trim_start_matches("/spec/").split('/').next().unwrap_or_default()
+}
+
+/// Says where the template is, as messages have it.
+fn path_of(template: &str) -> String {
+    if template.is_empty() { "spec".to_owned() } else { template[1..].replace('/', ".") }
 }
 
 /// Returns the original if it is the one that the record is about.

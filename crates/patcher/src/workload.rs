@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::field_owners;
+use crate::holder::Way;
 use crate::names::SESSION_LABEL;
 
 /// Why a workload is left alone.
@@ -34,13 +35,23 @@ pub enum Refusal {
         /// Its session.
         session: String,
     },
-    /// There is no way in for this kind.
-    #[error("{kind} {name} cannot be put into dev mode: only Deployments can")]
-    Kind {
+    /// There is no pod template where one should be.
+    #[error("{kind} {name} has no pod template at {path:?}")]
+    NoTemplate {
         /// The kind as found.
         kind: String,
         /// The workload.
         name: String,
+        /// Where it was looked for, such as `spec.template`.
+        path: String,
+    },
+    /// It can be entered, but not this way.
+    #[error("not {}, since {why}", way.name())]
+    Way {
+        /// The way that was asked for.
+        way: Way,
+        /// Why not.
+        why: String,
     },
     /// It is no object as the API server gives it.
     #[error("{path} is missing or not {wanted}")]
@@ -68,18 +79,11 @@ pub fn refusal(original: &Value) -> Option<Refusal> {
     if name.is_empty() {
         return malformed("metadata.name", "a name");
     }
-    let kind = text(original, "/kind").unwrap_or_default();
-    if kind != "Deployment" {
-        return Some(Refusal::Kind { kind: kind.to_owned(), name });
-    }
     if text(original, "/metadata/uid").is_none_or(str::is_empty) {
         return malformed("metadata.uid", "a uid");
     }
     if text(original, "/metadata/resourceVersion").is_none_or(str::is_empty) {
         return malformed("metadata.resourceVersion", "a version");
-    }
-    if original.pointer("/spec/template/spec/containers").and_then(Value::as_array).is_none() {
-        return malformed("spec.template.spec.containers", "a list");
     }
     if is_deleting(original) {
         return Some(Refusal::Deleting { name });
@@ -106,7 +110,7 @@ pub fn at_zero(original: &Value) -> Option<AtZero> {
     if replicas(original) != 0 {
         return None;
     }
-    let ours = field_owners::of_replicas(original).iter().any(field_owners::Owner::is_towline);
+    let ours = field_owners::of_field(original, "replicas").iter().any(field_owners::Owner::is_towline);
     Some(if ours { AtZero::Towline } else { AtZero::Other })
 }
 
@@ -115,21 +119,30 @@ pub fn replicas(original: &Value) -> i64 {
     original.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
 }
 
-/// Returns a hash of the pod template, salted with the workload's uid: another one means that the original changed
-/// while its clone runs. 32 hex digits; empty where there is no template.
-pub fn template_hash(original: &Value) -> String {
+/// Returns a hash of the pod template at a JSON pointer, salted with the workload's uid: another one means that the
+/// original changed while its clone runs. 32 hex digits; empty where there is no template.
+pub fn template_hash(original: &Value, template: &str) -> String {
     let salt = text(original, "/metadata/uid").unwrap_or_default();
-    original.pointer("/spec/template").map(|template| digest(salt, template)).unwrap_or_default()
+    // A Pod is its own template, and its status is nobody's change.
+    let template = if template.is_empty() { "/spec" } else { template };
+    original.pointer(template).map(|template| digest(salt, template)).unwrap_or_default()
 }
 
 /// Tells why the original's pods must be gone before the clone's pod can run, if they must.
 ///
 /// `claims` gives the access modes of the claims that the caller could read; an unknown claim may be exclusive.
-pub(crate) fn must_go_first(original: &Value, claims: &BTreeMap<String, Vec<String>>) -> Option<String> {
+pub(crate) fn must_go_first(
+    original: &Value,
+    template: &str,
+    claims: &BTreeMap<String, Vec<String>>,
+) -> Option<String> {
+    if text(original, "/kind") == Some("StatefulSet") {
+        return Some("its pod has a name and claims that one pod at a time can have".to_owned());
+    }
     if text(original, "/spec/strategy/type") == Some("Recreate") {
         return Some("its strategy is Recreate: two pods of it never run at once".to_owned());
     }
-    let pod = original.pointer("/spec/template/spec")?;
+    let pod = original.pointer(&format!("{template}/spec"))?;
     if pod.get("hostNetwork") == Some(&Value::Bool(true)) {
         return Some("its pods use the node's network".to_owned());
     }
@@ -242,10 +255,6 @@ mod tests {
         check(with("/metadata/uid", json!("")), Some("metadata.uid is missing or not a uid"));
         check(json!([1]), Some("metadata.name is missing or not a name"));
         check(
-            with("/kind", json!("DaemonSet")),
-            Some("DaemonSet web cannot be put into dev mode: only Deployments can"),
-        );
-        check(
             with("/metadata/labels", json!({"towline.dev/session": "abcd"})),
             Some("web is itself the dev container of session abcd"),
         );
@@ -264,7 +273,7 @@ mod tests {
             ("alone".to_owned(), vec!["ReadWriteOnce".to_owned()]),
         ]);
         let check = |object: Value, expected: Option<&str>| {
-            let reason = must_go_first(&object, &claims);
+            let reason = must_go_first(&object, "/spec/template", &claims);
             assert_eq!(
                 reason.as_deref().map(|reason| reason.contains(expected.unwrap_or("?"))),
                 expected.map(|_| true)
@@ -277,6 +286,7 @@ mod tests {
             )
         };
         check(deployment(), None);
+        check(with("/kind", json!("StatefulSet")), Some("claims"));
         check(with("/spec/strategy", json!({"type": "RollingUpdate"})), None);
         check(with("/spec/strategy", json!({"type": "Recreate"})), Some("Recreate"));
         check(with("/spec/template/spec/hostNetwork", json!(true)), Some("network"));

@@ -9,8 +9,10 @@ use crate::context::Context;
 use crate::controllers::pause;
 use crate::error::SessionError;
 use crate::event::Event;
+use crate::in_place;
 use crate::journal::{self, Journal};
-use crate::original;
+use crate::kinds;
+use crate::original::{self, ATTEMPTS};
 use crate::storage;
 
 /// How the names of the agents' `ConfigMaps` begin.
@@ -21,7 +23,7 @@ pub(crate) const AGENT_NAMES: &str = "towline-agent-";
 pub struct Restored {
     /// Kind and name of the workload.
     pub workload: String,
-    /// What became of its replicas, in words that follow the name.
+    /// What became of it, in words that follow the name.
     pub said: String,
     /// What is not as it was before the session, and who owns it. Empty: restored exactly.
     pub differences: Vec<Difference>,
@@ -33,20 +35,13 @@ pub async fn sessions(context: &Context) -> Result<Vec<(Value, Held)>, SessionEr
     leases.into_iter().map(|lease| Ok((lease.clone(), journal::read(&lease)?))).collect()
 }
 
-/// Reads the session of one workload, by its Lease's name.
+/// Reads the session of one workload, by its name.
 pub async fn session_of(context: &Context, workload: &str) -> Result<(Value, Held), SessionError> {
-    let name = towline_patcher::lease_name(DEPLOYMENTS.kind, workload);
-    match context.cluster.get(&Object::new(LEASES, &context.namespace, name)).await {
-        Ok(lease) => {
-            let held = journal::read(&lease)?;
-            Ok((lease, held))
-        }
-        Err(error) if error.is_not_found() => Err(SessionError::NotHeld {
-            what: Some(format!("{} {workload}", DEPLOYMENTS.kind)),
-            namespace: context.namespace.clone(),
-        }),
-        Err(error) => Err(error.into()),
-    }
+    let found = sessions(context).await?.into_iter().find(|(_, held)| held.record.name == workload);
+    found.ok_or_else(|| SessionError::NotHeld {
+        what: Some(workload.to_owned()),
+        namespace: context.namespace.clone(),
+    })
 }
 
 /// Ends a session: takes its Lease, restores the original, removes everything of ours, the Lease last.
@@ -89,16 +84,25 @@ pub(crate) async fn revert(
         delete_clones(context, &record, tell).await?;
         wait_for_clones(context, &record).await?;
     }
-    let (found, said) = original::restore(context, journal).await?;
+    let (found, said) = match record.in_place {
+        Some(_) => in_place::leave(context, journal).await?,
+        None => original::restore(context, journal).await?,
+    };
     let record = journal.record.clone();
     if let Some(found) = &found
-        && towline_patcher::replicas(found) > 0
+        && record.level(found) > 0
         && record.parked
     {
         tell(Event::Object { action: "restored", object: workload.clone() });
+        if record.in_place.is_some() {
+            in_place::replace_pods(context, found, &record.session, tell).await?;
+        }
         if record.down_first.is_none() {
             wait_available(context, &record, found).await?;
         }
+    }
+    if record.in_place.is_some() {
+        in_place::forget_revisions(context, &record).await?;
     }
     delete_clones(context, &record, tell).await?;
     storage::delete_secret(context, &record, tell).await?;
@@ -186,34 +190,58 @@ pub(crate) async fn delete(
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), SessionError> {
     let options = DeleteOptions { uid, ..DeleteOptions::default() };
-    let result = match context.cluster.delete(object, &options).await {
-        Err(ClusterError::Ambiguous { .. }) => context.cluster.delete(object, &options).await,
-        other => other,
-    };
-    match result {
-        Ok(()) => {
-            let name = format!("{} {}", object.resource.kind, object.name);
-            tell(Event::Object { action: "deleted", object: name });
-            Ok(())
+    for attempt in 1.. {
+        match context.cluster.delete(object, &options).await {
+            Ok(()) => {
+                let name = format!("{} {}", object.resource.kind, object.name);
+                tell(Event::Object { action: "deleted", object: name });
+                return Ok(());
+            }
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) if attempt < ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
         }
-        // Another object has the name now: ours is gone.
-        Err(ClusterError::NotFound { .. } | ClusterError::Conflict { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+        // Another object may have the name by now: then ours is gone.
+        match context.cluster.get(object).await {
+            Ok(found)
+                if options
+                    .uid
+                    .as_ref()
+                    .is_none_or(|uid| crate::pod::text(&found, "/metadata/uid") == *uid) => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(())
 }
 
 /// Waits until the original serves again, so that the clone goes only then; two minutes at most.
 async fn wait_available(context: &Context, record: &Record, restored: &Value) -> Result<(), SessionError> {
     use futures::StreamExt;
     use towline_cluster::port::WatchEvent;
+    // What is made for a run at a time, or by a controller of somebody's own, says nothing of the kind.
+    let available = match record.kind.as_str() {
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "Rollout" => "/status/availableReplicas",
+        "DaemonSet" => "/status/numberAvailable",
+        _ => return Ok(()),
+    };
     let wanted = towline_patcher::replicas(restored);
     let generation = restored.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
     let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
-    let mut watch = context.cluster.watch(DEPLOYMENTS, &context.namespace, &selection).await?;
-    let serves = |deployment: &Value| {
-        let number = |pointer| deployment.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-        number("/status/observedGeneration") >= generation
-            && number("/status/availableReplicas") >= wanted.min(1)
+    let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
+    let serves = |workload: &Value| {
+        let number = |pointer| workload.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+        // A Rollout's controller writes its generation as text.
+        let observed = workload.pointer("/status/observedGeneration").is_none_or(|seen| {
+            seen.as_i64().or_else(|| seen.as_str()?.parse().ok()).unwrap_or(0) >= generation
+        });
+        let known = workload.pointer("/status/observedGeneration").is_some() || record.kind == "Rollout";
+        // The pods that are left of the dev container's template are available too.
+        let updated = record.in_place.is_none()
+            || record.kind != "Deployment"
+            || number("/status/updatedReplicas") >= wanted.min(1);
+        known && observed && updated && number(available) >= wanted.min(1)
     };
     let waiting = async {
         while let Some(event) = watch.next().await {

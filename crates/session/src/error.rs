@@ -16,8 +16,10 @@ pub enum SessionError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// No workload fits the manifest.
-    #[error("no Deployment {wanted} in namespace {namespace}")]
+    #[error("no {kind} {wanted} in namespace {namespace}")]
     WorkloadMissing {
+        /// The kind, or `workload`.
+        kind: String,
         /// The name or the labels.
         wanted: String,
         /// Where it was looked for.
@@ -25,14 +27,14 @@ pub enum SessionError {
         /// Names that are there, nearest first.
         nearest: Vec<String>,
     },
-    /// The manifest's `selector` fits more than one workload.
-    #[error("the selector {selector} fits {} Deployments in namespace {namespace}: {}", names.len(), names.join(", "))]
+    /// A name or the manifest's `selector` fits more than one workload.
+    #[error("{what} fits {} workloads in namespace {namespace}: {}", names.len(), names.join(", "))]
     WorkloadAmbiguous {
-        /// The labels.
-        selector: String,
+        /// The name or the labels, in words.
+        what: String,
         /// Where it was looked for.
         namespace: String,
-        /// What fits.
+        /// What fits, as `kind/name`.
         names: Vec<String>,
     },
     /// The workload or its namespace must not be put into dev mode.

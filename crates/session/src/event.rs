@@ -57,7 +57,7 @@ pub enum Event {
     },
     /// An object was written or deleted in the cluster.
     Object {
-        /// `created`, `scaled`, `deleted` or `restored`.
+        /// `created`, `scaled`, `suspended`, `changed`, `deleted` or `restored`.
         action: &'static str,
         /// Kind and name.
         object: String,
@@ -170,6 +170,14 @@ pub enum Event {
         /// Who wrote the replicas, from managedFields.
         by: Option<String>,
     },
+    /// Somebody else changed the original while its session lives.
+    OriginalChanged {
+        /// Who, from managedFields.
+        by: Option<String>,
+        /// `rebased`: the dev container is made anew of it. `kept`: it comes into force with `down`. `left`: dev mode
+        /// ends. `noted`: the dev container is a clone, and goes on as it is.
+        then: &'static str,
+    },
     /// Something the user should know, and nothing stops for it.
     Warning {
         /// In words.
@@ -197,6 +205,11 @@ pub enum Ending {
     /// Someone ended dev mode or took it over.
     Lost {
         /// Who, as far as the Lease says.
+        message: String,
+    },
+    /// Dev mode was ended, since somebody else changed the workload.
+    Undone {
+        /// Who and what, in words.
         message: String,
     },
     /// It can't go on.

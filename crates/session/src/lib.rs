@@ -18,7 +18,9 @@ pub mod event;
 pub mod exec;
 mod forward;
 pub mod gc;
+mod in_place;
 pub mod journal;
+mod kinds;
 mod live;
 pub mod machine;
 pub mod obstacle;
@@ -32,6 +34,8 @@ pub mod request;
 pub mod rights;
 pub mod state_file;
 pub mod storage;
+#[cfg(test)]
+mod sweep;
 pub mod translate;
 pub mod up;
 

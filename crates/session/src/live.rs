@@ -2,6 +2,7 @@
 //! say, and carries out what it wants.
 
 mod folders;
+mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use towline_cluster::port::{DEPLOYMENTS, EVENTS, LEASES, PODS, Selection, Watch, WatchEvent};
+use towline_cluster::port::{EVENTS, LEASES, PODS, Selection, Watch, WatchEvent};
 use towline_link::{Link, Priority};
-use towline_patcher::SESSION_LABEL;
+use towline_patcher::{SESSION_LABEL, Switch};
 use towline_protocol::{
     ChannelRequest, ControlReply, ControlRequest, ProcessInput, ProcessSpec, TerminalSize, encode,
 };
@@ -26,7 +27,8 @@ use crate::context::Context;
 use crate::event::{Ending, Event};
 use crate::forward;
 use crate::journal::{self, Journal, Written};
-use crate::machine::{Effect, Input, Machine};
+use crate::kinds;
+use crate::machine::{Effect, Hold, Input, Machine};
 use crate::original::{self, Parked};
 use crate::output::Outlet;
 use crate::pod::{self, text};
@@ -116,13 +118,13 @@ impl Live {
             tasks.spawn(forward::serve(forward, listener, link_rx.clone(), event_tx.clone()));
         }
         let reparks = self.past_reparks();
-        let machine = Machine::new(
-            folder_txs.len(),
-            self.journal.record.parked,
-            reparks,
-            self.request.patience,
-            self.request.answer,
-        );
+        let hold = match &self.journal.record {
+            record if record.in_place.is_some() => Hold::Template(self.request.on_change),
+            record if !record.parks() => Hold::Beside,
+            record => Hold::Off { parked: record.parked },
+        };
+        let (patience, answer) = (self.request.patience, self.request.answer);
+        let machine = Machine::new(folder_txs.len(), hold, reparks, patience, answer);
         let state = self.state(&machine);
         let folder_count = folder_txs.len();
         let state_folder = state_file::folder(&self.context, &self.journal.record.name);
@@ -143,6 +145,8 @@ impl Live {
             pods: Vec::new(),
             events: Vec::new(),
             has_parked: false,
+            applied: None,
+            noted: String::new(),
             ending: None,
             link: None,
             told: vec![folders::Told::default(); folder_count],
@@ -162,7 +166,9 @@ impl Live {
             .await;
         let ending = outcome.unwrap_or_else(|error| Ending::Failed { message: error.to_string(), code: 1 });
         actor.finish().await;
-        let undo = actor.live.fresh && !actor.machine.was_ready() && matches!(ending, Ending::Failed { .. });
+        let failed =
+            actor.live.fresh && !actor.machine.was_ready() && matches!(ending, Ending::Failed { .. });
+        let undo = failed || actor.machine.is_undone();
         (ending, undo.then_some(actor.live.journal))
     }
 
@@ -231,6 +237,10 @@ struct Actor {
     events: Vec<Value>,
     /// Whether this process has scaled the original down.
     has_parked: bool,
+    /// The original's template as we last left it, where it is changed in place.
+    applied: Option<Value>,
+    /// The hash of the original's template that was last spoken of.
+    noted: String,
     ending: Option<Ending>,
     link: Option<Link>,
     told: Vec<folders::Told>,
@@ -249,7 +259,7 @@ impl Actor {
         let cluster = &context.cluster;
         let namespace = context.namespace.as_str();
         let mut pods = cluster.watch(PODS, namespace, &of_session).await?;
-        let mut original = cluster.watch(DEPLOYMENTS, namespace, &named(&record.name)).await?;
+        let mut original = cluster.watch(kinds::of_record(&record), namespace, &named(&record.name)).await?;
         let mut lease = cluster.watch(LEASES, namespace, &named(&self.live.journal.identity().0)).await?;
         // Without the right to see events the pod's own status has to do.
         let mut events: Watch = match cluster.watch(EVENTS, namespace, &Selection::default()).await {
@@ -361,6 +371,7 @@ impl Actor {
                 self.attachment.spawn(process::stay(attach, input_rx, self.process_tx.clone()));
             }
             Effect::Park => return Some(self.park().await),
+            Effect::TakeUp => return Some(self.take_up().await),
             Effect::Report(event) => self.tell(event).await,
             Effect::End(ending) => self.ending = Some(ending),
         }
@@ -377,7 +388,8 @@ impl Actor {
                 self.has_parked = true;
                 let record = &self.live.journal.record;
                 let object = format!("{} {}", record.kind, record.name);
-                self.tell(Event::Object { action: "scaled", object }).await;
+                let action = if record.switch() == Switch::Suspend { "suspended" } else { "scaled" };
+                self.tell(Event::Object { action, object }).await;
                 Input::Parked
             }
             Ok(Parked::Lost(message)) => Input::LeaseLost { message },
@@ -516,33 +528,15 @@ impl Actor {
 
     /// Returns what keeps the clone's ReplicaSet from making a pod.
     fn cannot_create(&self, event: &Value) -> Option<String> {
-        let clone = &self.live.journal.record.clone;
-        let ours = text(event, "/involvedObject/kind") == "ReplicaSet"
-            && text(event, "/involvedObject/name").starts_with(clone.as_str());
-        (ours && text(event, "/reason") == "FailedCreate").then(|| text(event, "/message"))
-    }
-
-    async fn original_news(&mut self, event: WatchEvent) {
-        let uid = self.live.journal.record.uid.clone();
-        if let WatchEvent::Applied(original) = &event
-            && text(original, "/metadata/uid") == uid
-            && self.has_parked
-            && self.live.journal.record.is_past(original)
-        {
-            return;
-        }
-        let input = match event {
-            WatchEvent::Applied(original) => seen(&original, &uid),
-            WatchEvent::Restarted(found) => found
-                .first()
-                .map_or(Input::Original { replicas: None, by: None }, |original| seen(original, &uid)),
-            WatchEvent::Deleted(_) => Input::Original { replicas: None, by: None },
-            WatchEvent::Interrupted(error) => {
-                self.tell(Event::Warning { message: format!("the cluster does not answer: {error}") }).await;
-                return;
+        let record = &self.live.journal.record;
+        let (kind, name) = (text(event, "/involvedObject/kind"), text(event, "/involvedObject/name"));
+        let ours = match record.in_place {
+            None => kind == "ReplicaSet" && name.starts_with(record.clone.as_str()),
+            Some(_) => {
+                (kind == "ReplicaSet" || kind == record.kind) && name.starts_with(record.name.as_str())
             }
         };
-        self.feed(input).await;
+        (ours && text(event, "/reason") == "FailedCreate").then(|| text(event, "/message"))
     }
 
     async fn lease_news(&mut self, event: WatchEvent) {
@@ -633,20 +627,4 @@ fn remember(objects: &mut Vec<Value>, event: WatchEvent, limit: usize) {
     if objects.len() > limit {
         objects.drain(..objects.len() - limit);
     }
-}
-
-/// Reads the original's replicas and who wrote them last.
-fn seen(original: &Value, uid: &str) -> Input {
-    if text(original, "/metadata/uid") != uid {
-        return Input::Original { replicas: None, by: None };
-    }
-    let by = original
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .find(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some())
-        .map(|entry| text(entry, "/manager"));
-    let replicas = u64::try_from(towline_patcher::replicas(original)).unwrap_or(0);
-    Input::Original { replicas: Some(replicas), by }
 }

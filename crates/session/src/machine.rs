@@ -9,6 +9,7 @@ use towline_protocol::{ExitStatus, ProcessState};
 
 use crate::event::{Ending, Event, State};
 use crate::pod::{PodPhase, PodView};
+use crate::request::OnChange;
 
 /// Scale-backs that are undone within [`REPARK_WINDOW`]; after that the controller has won and the user is told.
 pub const REPARK_LIMIT: usize = 3;
@@ -62,6 +63,20 @@ pub enum Input {
         /// Who wrote them, from managedFields.
         by: Option<String>,
     },
+    /// Somebody else changed the original's pod template, or what goes with it.
+    Changed {
+        /// Who, from managedFields.
+        by: Option<String>,
+        /// Whether nothing of ours is left in it.
+        undone: bool,
+    },
+    /// The change asked for by [`Effect::TakeUp`] was made.
+    TakenUp,
+    /// The change was not possible.
+    TakeUpFailed {
+        /// Why.
+        message: String,
+    },
     /// The scale-down asked for by [`Effect::Park`] was made.
     Parked,
     /// The scale-down was not possible.
@@ -105,6 +120,8 @@ pub enum Effect {
     Attach,
     /// Scale the original down, under the Lease.
     Park,
+    /// Bring the template that somebody else changed back into dev mode, under the Lease.
+    TakeUp,
     /// Tell.
     Report(Event),
     /// The session is over.
@@ -128,9 +145,27 @@ enum Process {
     Exited,
 }
 
-/// The original workload, as far as its replicas are ours.
+/// What a session does to the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is turned off while the clone runs.
+    Off {
+        /// Whether it was turned off before the clone was made.
+        parked: bool,
+    },
+    /// Nothing: the clone runs beside it.
+    Beside,
+    /// Its own template is changed, and this is done when somebody else changes it.
+    Template(OnChange),
+}
+
+/// The original workload, as far as it is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Original {
+    /// Never touched.
+    Beside,
+    /// Its template is ours as long as nobody else changes it.
+    Template(OnChange),
     /// Not scaled down yet.
     Untouched,
     /// Scaled down by us.
@@ -149,8 +184,8 @@ pub struct Machine {
     instance: Option<[u8; 16]>,
     folders: Vec<bool>,
     process: Process,
-    /// A scale-down is on its way.
-    parking: bool,
+    /// A write to the original is on its way.
+    writing: bool,
     original: Original,
     reparks: Vec<Duration>,
     /// How long the pod may take to run for the first time, and what was in its way when last seen.
@@ -160,18 +195,26 @@ pub struct Machine {
     answer: Duration,
     silent_since: Option<Duration>,
     was_ready: bool,
-    over: bool,
+    life: Life,
+}
+
+/// Whether the session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Going,
+    Over,
+    /// Over, and dev mode is to be undone with it.
+    Undone,
 }
 
 impl Machine {
     /// Begins with the objects written: the clone stands, no pod has been seen.
     ///
-    /// `parked` tells whether the original was scaled down before the clone was made; `reparks` are the times of
-    /// earlier scale-backs that still count; `patience` is how long the pod may take to run for the first time, `answer`
-    /// how long its agent may then take.
+    /// `hold` is what is done to the original; `reparks` are the times of earlier scale-backs that still count;
+    /// `patience` is how long the pod may take to run for the first time, `answer` how long its agent may then take.
     pub fn new(
         folders: usize,
-        parked: bool,
+        hold: Hold,
         reparks: Vec<Duration>,
         patience: Duration,
         answer: Duration,
@@ -184,15 +227,20 @@ impl Machine {
             instance: None,
             folders: vec![false; folders],
             process: Process::Unknown,
-            parking: false,
-            original: if parked { Original::Parked } else { Original::Untouched },
+            writing: false,
+            original: match hold {
+                Hold::Off { parked: true } => Original::Parked,
+                Hold::Off { parked: false } => Original::Untouched,
+                Hold::Beside => Original::Beside,
+                Hold::Template(on_change) => Original::Template(on_change),
+            },
             reparks,
             patience,
             obstacle: None,
             answer,
             silent_since: None,
             was_ready: false,
-            over: false,
+            life: Life::Going,
         }
     }
 
@@ -206,6 +254,11 @@ impl Machine {
         self.was_ready
     }
 
+    /// Tells whether what the session wrote is to be undone now that it is over.
+    pub fn is_undone(&self) -> bool {
+        self.life == Life::Undone
+    }
+
     /// Returns the scale-backs that were undone, as times since the session's start.
     pub fn reparks(&self) -> &[Duration] {
         &self.reparks
@@ -213,7 +266,7 @@ impl Machine {
 
     /// Takes in what happened at `now` and returns what is to be done, in order.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Effect> {
-        if self.over {
+        if self.life != Life::Going {
             return Vec::new();
         }
         let mut effects = Vec::new();
@@ -251,12 +304,14 @@ impl Machine {
                 self.end(status.into(), out);
             }
             Input::Original { replicas, by } => self.original(now, replicas, by, out),
+            Input::Changed { by, undone } => self.changed(now, by, undone, out),
+            Input::TakenUp => self.writing = false,
             Input::Parked => {
-                self.parking = false;
+                self.writing = false;
                 self.original = Original::Parked;
             }
-            Input::ParkFailed { message } => {
-                self.parking = false;
+            Input::ParkFailed { message } | Input::TakeUpFailed { message } => {
+                self.writing = false;
                 tell(out, Event::Warning { message });
             }
             Input::LeaseLost { message } => self.end(Ending::Lost { message }, out),
@@ -398,8 +453,8 @@ impl Machine {
     fn ready(&mut self, out: &mut Vec<Effect>) {
         self.was_ready = true;
         self.enter(State::Ready, out);
-        if self.original == Original::Untouched && !self.parking {
-            self.parking = true;
+        if self.original == Original::Untouched && !self.writing {
+            self.writing = true;
             out.push(Effect::Park);
         }
     }
@@ -415,11 +470,11 @@ impl Machine {
             ),
             Some(0) if self.original == Original::LeftAlone => self.original = Original::Parked,
             Some(0) => {}
-            Some(_) if self.original == Original::Parked && !self.parking => {
+            Some(_) if self.original == Original::Parked && !self.writing => {
                 self.reparks.retain(|at| now.saturating_sub(*at) < REPARK_WINDOW);
                 if self.reparks.len() < REPARK_LIMIT {
                     self.reparks.push(now);
-                    self.parking = true;
+                    self.writing = true;
                     tell(out, Event::Reparked { times: self.reparks.len(), by });
                     out.push(Effect::Park);
                 } else {
@@ -437,6 +492,37 @@ impl Machine {
         }
     }
 
+    /// Somebody else wrote the original's template.
+    fn changed(&mut self, now: Duration, by: Option<String>, undone: bool, out: &mut Vec<Effect>) {
+        let Original::Template(on_change) = self.original else {
+            return tell(out, Event::OriginalChanged { by, then: "noted" });
+        };
+        if self.writing {
+            return;
+        }
+        let who = by.clone().unwrap_or_else(|| "someone".to_owned());
+        self.reparks.retain(|at| now.saturating_sub(*at) < REPARK_WINDOW);
+        let why = if undone {
+            Some(format!("{who} took the dev container out of the workload"))
+        } else if on_change == OnChange::Leave {
+            Some(format!("{who} changed the workload"))
+        } else if self.reparks.len() >= REPARK_LIMIT {
+            Some(format!("{who} changed the workload more than {REPARK_LIMIT} times in ten minutes"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            tell(out, Event::OriginalChanged { by, then: "left" });
+            let message = format!("{why}: dev mode is ended, and what they wrote stays");
+            return self.end(Ending::Undone { message }, out);
+        }
+        self.reparks.push(now);
+        self.writing = true;
+        let then = if on_change == OnChange::Keep { "kept" } else { "rebased" };
+        tell(out, Event::OriginalChanged { by, then });
+        out.push(Effect::TakeUp);
+    }
+
     fn enter(&mut self, state: State, out: &mut Vec<Effect>) {
         if self.state != state {
             self.state = state;
@@ -448,7 +534,7 @@ impl Machine {
         if matches!(ending, Ending::Failed { .. }) {
             self.enter(State::Failed, out);
         }
-        self.over = true;
+        self.life = if matches!(ending, Ending::Undone { .. }) { Life::Undone } else { Life::Over };
         tell(out, Event::Ended { ending: ending.clone() });
         out.push(Effect::End(ending));
     }
@@ -488,7 +574,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             let (patience, answer) = (Duration::from_mins(2), Duration::from_mins(1));
-            let machine = Machine::new(1, false, Vec::new(), patience, answer);
+            let machine = Machine::new(1, Hold::Off { parked: false }, Vec::new(), patience, answer);
             Self { machine, now: Duration::ZERO }
         }
 
@@ -609,6 +695,51 @@ mod tests {
         assert!(world.feed(scaled()).is_empty(), "told once");
         world.feed(Input::Original { replicas: Some(0), by: None });
         assert!(world.after(600, scaled()).contains(&Effect::Park), "the window has passed");
+    }
+
+    #[test]
+    fn a_change_of_the_template_is_answered_as_the_user_chose() {
+        let changed = |undone| Input::Changed { by: Some("helm".into()), undone };
+        let then = |effects: &[Effect]| match effects.first() {
+            Some(Effect::Report(Event::OriginalChanged { then, .. })) => *then,
+            other => panic!("{other:?}"),
+        };
+        let begin = |hold| {
+            let machine = Machine::new(1, hold, Vec::new(), Duration::from_mins(2), Duration::from_mins(1));
+            World { machine, now: Duration::ZERO }
+        };
+        for (choice, expected) in [(OnChange::Rebase, "rebased"), (OnChange::Keep, "kept")] {
+            let mut world = begin(Hold::Template(choice));
+            for _ in 0..REPARK_LIMIT {
+                let effects = world.after(1, changed(false));
+                assert_eq!((then(&effects), effects.last()), (expected, Some(&Effect::TakeUp)));
+                assert!(world.feed(changed(false)).is_empty(), "one at a time");
+                world.feed(Input::TakenUp);
+            }
+            let effects = world.after(1, changed(false));
+            assert_eq!(then(&effects), "left", "nobody fights a controller");
+            assert!(
+                matches!(effects.last(), Some(Effect::End(Ending::Undone { message })) if message.contains("helm"))
+            );
+            assert!(world.machine.is_undone());
+        }
+        assert_eq!(then(&begin(Hold::Template(OnChange::Leave)).feed(changed(false))), "left");
+        assert_eq!(then(&begin(Hold::Template(OnChange::Rebase)).feed(changed(true))), "left");
+        let mut world = begin(Hold::Off { parked: true });
+        assert_eq!(then(&world.feed(changed(false))), "noted");
+        assert!(!world.machine.is_undone());
+    }
+
+    #[test]
+    fn a_clone_beside_the_original_touches_it_never() {
+        let machine =
+            Machine::new(0, Hold::Beside, Vec::new(), Duration::from_mins(2), Duration::from_mins(1));
+        let mut world = World { machine, now: Duration::ZERO };
+        world.feed(running("a"));
+        world.feed(connected(1, ProcessState::Idle));
+        let effects = world.feed(Input::ProcessStarted);
+        assert_eq!(effects, [Effect::Report(Event::State { state: State::Ready })]);
+        assert!(world.feed(Input::Original { replicas: Some(3), by: None }).is_empty());
     }
 
     #[test]

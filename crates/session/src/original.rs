@@ -1,24 +1,23 @@
-//! The only write to the original workload: its replicas, down under the journal and back again.
+//! The only write to an original that is swapped: the field that turns it off, under the journal and back again.
 
 use serde_json::{Value, json};
 use towline_cluster::ClusterError;
-use towline_cluster::port::{
-    DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WriteOptions,
-};
-use towline_patcher::{Record, Restore};
+use towline_cluster::port::{HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WriteOptions};
+use towline_patcher::{Record, Restore, Switch};
 
 use crate::context::Context;
 use crate::journal::{Journal, Written};
+use crate::kinds;
 
 /// On the original for a moment while a session is taken from a holder that may still be writing.
 const FENCE_ANNOTATION: &str = "towline.dev/fence";
 /// Conflicts with other writers after which a write is given up for now.
-const ATTEMPTS: usize = 20;
+pub(crate) const ATTEMPTS: usize = 20;
 
 /// What became of a scale-down.
 #[derive(Debug)]
 pub(crate) enum Parked {
-    /// The original has no replicas, by us.
+    /// The original is turned off, by us.
     Done,
     /// The Lease is not ours any more; nothing was written.
     Lost(String),
@@ -28,10 +27,10 @@ pub(crate) enum Parked {
 
 /// Names the original of a record.
 pub(crate) fn object(context: &Context, record: &Record) -> Object {
-    Object::new(DEPLOYMENTS, &context.namespace, &record.name)
+    Object::new(kinds::of_record(record), &context.namespace, &record.name)
 }
 
-/// Scales the original down: read, journal what was read, then write on condition that nothing changed in between,
+/// Turns the original off: read, journal what was read, then write on condition that nothing changed in between,
 /// so that the journal is true for the write that succeeds.
 pub(crate) async fn park(context: &Context, journal: &mut Journal) -> Result<Parked, ClusterError> {
     let object = object(context, &journal.record);
@@ -44,14 +43,14 @@ pub(crate) async fn park(context: &Context, journal: &mut Journal) -> Result<Par
         if crate::pod::text(&original, "/metadata/uid") != journal.record.uid {
             return Ok(Parked::Gone);
         }
-        if journal.record.parked && towline_patcher::replicas(&original) == 0 {
+        if journal.record.parked && journal.record.level(&original) == 0 {
             return Ok(Parked::Done);
         }
         journal.record.observe(&original);
         if let Written::Lost(message) = journal.write(context).await? {
             return Ok(Parked::Lost(message));
         }
-        let patch = Patch::Merge(towline_patcher::park(&original));
+        let patch = Patch::Merge(towline_patcher::park(&original, &journal.record));
         match context.cluster.patch(&object, &patch, &WriteOptions::default()).await {
             Ok(_) => return Ok(Parked::Done),
             Err(error) if error.is_not_found() => return Ok(Parked::Gone),
@@ -160,7 +159,12 @@ pub(crate) async fn restore(
         };
         match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
             Ok(restored) => {
-                said = format!("has its replicas again: {}", towline_patcher::replicas(&restored));
+                said = match record.switch() {
+                    Switch::Suspend => "runs on schedule again".to_owned(),
+                    Switch::Replicas | Switch::None => {
+                        format!("has its replicas again: {}", towline_patcher::replicas(&restored))
+                    }
+                };
             }
             Err(
                 ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. },
@@ -172,7 +176,7 @@ pub(crate) async fn restore(
     unreachable!("the loop returns")
 }
 
-/// Gives the field back to those who owned it. What can't be given back is a warning, never a failure.
+/// Gives the field back to those who owned it. What the server refuses to give back is a warning, not a failure.
 async fn give_back(
     context: &Context,
     record: &Record,
@@ -194,10 +198,12 @@ async fn give_back(
                 original = context.cluster.get(object).await?;
             }
             Err(error) if error.is_not_found() => return Ok((None, said)),
-            Err(error) => {
+            Err(error @ ClusterError::Forbidden { .. }) => {
                 tracing::warn!(%error, "field ownership was not given back");
                 break;
             }
+            // Nothing was decided: the record stays, and the next `down` gives it back.
+            Err(error) => return Err(error),
         }
     }
     Ok((Some(original), said))

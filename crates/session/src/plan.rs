@@ -1,6 +1,8 @@
 //! Everything that is found out before the first write: what would change, what stands in the way, and who else is
 //! there. Reads and server-side dry runs only.
 
+mod entry;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -10,19 +12,22 @@ use towline_cluster::port::{
     DEPLOYMENTS, LEASES, NAMESPACES, NODES, Object, PERSISTENT_VOLUME_CLAIMS, PODS, Patch, Selection,
     WriteOptions,
 };
-use towline_patcher::{AtZero, DevClone, FieldChange, Held, Record};
+use towline_patcher::{DevClone, FieldChange, Held, Record, Switch, Way, holder};
 
 use crate::context::{AgentSource, Context};
 use crate::controllers::truce::{self, Truce};
 use crate::controllers::{self, Touch};
 use crate::error::SessionError;
 use crate::journal;
+use crate::kinds::{self, Found};
 use crate::obstacle::Obstacle;
 use crate::plan_view::{self, PlanView, RightView, Surroundings};
 use crate::pod::text;
-use crate::request::{Folder, UpRequest, Workload};
+use crate::request::{Folder, UpRequest};
 use crate::rights::{self, Rights};
 use crate::storage;
+
+pub(crate) use self::entry::record_of;
 
 /// Looks at a workload that changes while it is looked at.
 const ATTEMPTS: usize = 20;
@@ -45,7 +50,7 @@ const PROTECTED: &[&str] = &[
 pub struct UpPlan {
     /// The workload as read.
     pub original: Value,
-    /// The clone that will be created.
+    /// The clone that will be created; in place: the original as it will be.
     pub clone: DevClone,
     /// The record that undoes it.
     pub record: Record,
@@ -80,7 +85,11 @@ impl UpPlan {
     pub fn writes(&self) -> Vec<String> {
         let record = &self.record;
         let lease = towline_patcher::lease_name(&record.kind, &record.name);
-        let park = format!("scale {} {} from {} to 0", record.kind, record.name, record.replicas);
+        let original = format!("{} {}", record.kind, record.name);
+        let park = match record.switch() {
+            Switch::Suspend => format!("suspend {original}"),
+            Switch::Replicas | Switch::None => format!("scale {original} from {} to 0", record.replicas),
+        };
         let clone = format!("create Deployment {}", record.clone);
         let mut writes = vec![
             format!("create Lease {lease} (the record that undoes it all)"),
@@ -97,6 +106,8 @@ impl UpPlan {
             writes.push(format!("create Secret {secret} (the files of the manifest's secrets)"));
         }
         match &record.down_first {
+            _ if record.in_place.is_some() => writes.push(format!("change the pod template of {original}")),
+            None if !record.parks() => writes.push(format!("{clone}; {original} goes on beside it")),
             Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
             None => writes.extend([clone, format!("{park}, once the dev container is in sync and runs")]),
         }
@@ -119,31 +130,25 @@ pub async fn plan(context: &Context, request: UpRequest) -> Result<UpPlan, Sessi
 async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
     let mut notes = Vec::new();
     namespace_allows(context).await?;
-    let rights = rights_suffice(context, &rights::of(&request), &mut notes).await?;
+    let mut rights = rights_suffice(context, &rights::of(&request), &mut notes).await?;
     storage::resolve_forwards(context, &mut request).await?;
-    let original = find(context, &request.workload).await?;
-    let name = text(&original, "/metadata/name");
-    let what = format!("{} {name}", DEPLOYMENTS.kind);
-
+    let found = kinds::find(context, &request.workload, &mut notes).await?;
+    let original = found.object.clone();
     if let Some(refusal) = towline_patcher::refusal(&original) {
-        let hint = "put the workload that owns it into dev mode, or another one".to_owned();
-        return Err(SessionError::Refused { what, why: refusal.to_string(), hint });
+        let hint = "put the workload that owns it into dev mode, or another one";
+        return Err(entry::refused(&found, &refusal, hint));
     }
-    let resumed = existing(context, &name, request.takeover, &text(&original, "/metadata/uid")).await?;
-    if resumed.is_none()
-        && let Some(zero) = towline_patcher::at_zero(&original)
-    {
-        let (why, hint) = match zero {
-            AtZero::Towline => {
-                ("an earlier session left it at 0 replicas and its record is gone", "scale it up first")
-            }
-            AtZero::Other => ("it has 0 replicas", "scale it up first: kubectl scale --replicas=1"),
-        };
-        return Err(SessionError::Refused {
-            what,
-            why: why.to_owned(),
-            hint: format!("{hint} deployment/{name}"),
-        });
+    let holder = holder(&original, request.plan.template.as_deref()).map_err(|refusal| {
+        entry::refused(&found, &refusal, "say where it is in the manifest, as template: spec.podTemplate")
+    })?;
+    let resumed = existing(context, &found, request.takeover).await?;
+    let way = entry::way(&found, &holder, &request, resumed.as_ref().map(|(_, held)| held))?;
+    let of_kind = rights::of_kind(found.resource, way);
+    if !of_kind.is_empty() {
+        let mut all = rights::of(&request);
+        all.useful.retain(|right| !of_kind.contains(right));
+        all.needed.extend(of_kind);
+        rights = rights_suffice(context, &all, &mut Vec::new()).await?;
     }
 
     request.plan.session = match &resumed {
@@ -152,22 +157,37 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     };
     request.plan.agent =
         towline_patcher::Agent { config_map: request.agent.config_map_name(), key: "agent".to_owned() };
-    request.plan.claims = claims(context, &original).await;
+    request.plan.claims = claims(context, &original, &holder.template).await;
     request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
-    let (claim, claim_is_new) = store(context, &original, &mut request, &mut notes).await?;
-    request.plan.scratch = read_only_folders(&original, &request);
-    let clone = towline_patcher::clone_of(&original, &request.plan)?;
-    let mut record = Record::new(&original, &request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+    let view = kinds::with_template(context, &found).await?;
+    let (claim, claim_is_new) = store(context, &view, &holder.template, &mut request, &mut notes).await?;
+    request.plan.scratch = read_only_folders(&view, &holder.template, &request);
+    let mut obstacles = Vec::new();
+    let (clone, mut record) = match way {
+        Way::Swap => {
+            let clone = towline_patcher::clone_of(&view, &request.plan)?;
+            let record = record_of(&found, &request.plan, &clone)?;
+            let goes_on = resumed.as_ref().is_some_and(|(_, held)| held.record.is_of(&clone));
+            if !goes_on {
+                dry_run(context, &original, &clone, &record, &mut notes, &mut obstacles).await?;
+            }
+            if !record.parks() {
+                let name = found.name();
+                notes.push(format!("{name} goes on beside the dev container, which takes nothing from it"));
+            }
+            (clone, record)
+        }
+        Way::InPlace => {
+            let held = resumed.as_ref().map(|(_, held)| held);
+            entry::in_place(context, &found, &request.plan, held, &mut notes, &mut obstacles).await?
+        }
+    };
     record.claim_is_new = claim_is_new;
     notes.extend(mounts_in_folders(&clone, &record, &request));
-    let mut obstacles = Vec::new();
     let session = resumed.as_ref().map(|(_, held)| held.record.session.as_str());
-    let findings = controllers::look(context, &original, Touch::Replicas, session).await?;
+    let touch = if way == Way::InPlace { Touch::Template } else { Touch::Replicas };
+    let findings = controllers::look(context, &original, touch, session).await?;
     let truce = truce::settle(context, findings, request.gitops, &mut obstacles).await?;
-    let goes_on = resumed.as_ref().is_some_and(|(_, held)| held.record.is_of(&clone));
-    if !goes_on {
-        dry_run(context, &original, &clone, &record, &mut notes, &mut obstacles).await?;
-    }
     let surroundings = Surroundings::read(context, rights).await;
     Ok(UpPlan { original, clone, record, resumed, truce, obstacles, surroundings, notes, claim, request })
 }
@@ -176,12 +196,13 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
 async fn store(
     context: &Context,
     original: &Value,
+    template: &str,
     request: &mut UpRequest,
     notes: &mut Vec<String>,
 ) -> Result<(Option<Value>, bool), SessionError> {
     let plan = &mut request.plan;
     plan.storage.secret = storage::secret_volume(&plan.session, &request.secrets);
-    if let Some(container) = container(original, plan.container.as_deref()) {
+    if let Some(container) = container(original, template, plan.container.as_deref()) {
         // A synced folder that lies in a volume of the workload's own is kept there.
         let synced = |path: &str| request.folders.iter().any(|folder| folder.remote == path);
         plan.storage.kept.retain(|kept| !(synced(&kept.path) && is_mounted(container, &kept.path)));
@@ -198,17 +219,26 @@ async fn store(
     Ok((Some(claim), !is_there))
 }
 
+/// Returns where the dev pod's template is in what is sent: a clone is a Deployment.
+pub(crate) fn template_of(record: &Record) -> &str {
+    if record.in_place.is_some() { record.template() } else { "/spec/template" }
+}
+
 /// Says which parts of the synced folders are volumes, and so not synced.
 fn mounts_in_folders(clone: &DevClone, record: &Record, request: &UpRequest) -> Vec<String> {
-    let of = |folder: &Folder| crate::up::mounts_below(clone, &record.container, &folder.remote);
+    let of = |folder: &Folder| {
+        crate::up::mounts_below(clone, template_of(record), &record.container, &folder.remote)
+    };
     let note = |folder: &Folder, mount| format!("{}/{mount} is a volume: it is not synced", folder.remote);
     let folders = request.folders.iter();
     folders.flat_map(|folder| of(folder).into_iter().map(move |mount| note(folder, mount))).collect()
 }
 
 /// Returns the synced folders that a read-only root file system would keep from being written.
-fn read_only_folders(original: &Value, request: &UpRequest) -> Vec<String> {
-    let Some(container) = container(original, request.plan.container.as_deref()) else { return Vec::new() };
+fn read_only_folders(original: &Value, template: &str, request: &UpRequest) -> Vec<String> {
+    let Some(container) = container(original, template, request.plan.container.as_deref()) else {
+        return Vec::new();
+    };
     let field = "readOnlyRootFilesystem";
     let planned = request.plan.security_context.as_ref().and_then(|context| context.get(field));
     let read_only = planned.or_else(|| container.get("securityContext")?.get(field)).and_then(Value::as_bool);
@@ -220,9 +250,9 @@ fn read_only_folders(original: &Value, request: &UpRequest) -> Vec<String> {
     remotes.filter(|remote| !is_mounted(container, remote) && !kept(remote)).collect()
 }
 
-/// Returns a workload's container by name, or its first.
-pub(crate) fn container<'v>(workload: &'v Value, name: Option<&str>) -> Option<&'v Value> {
-    let containers = workload.pointer("/spec/template/spec/containers")?.as_array()?;
+/// Returns a container by name, or the first, of a workload whose template is at a JSON pointer.
+pub(crate) fn container<'v>(workload: &'v Value, template: &str, name: Option<&str>) -> Option<&'v Value> {
+    let containers = workload.pointer(&format!("{template}/spec/containers"))?.as_array()?;
     match name {
         Some(name) => containers.iter().find(|container| text(container, "/name") == name),
         None => containers.first(),
@@ -305,64 +335,23 @@ async fn rights_suffice(
     Ok(plan_view::rights_of(rights, &answers))
 }
 
-pub(crate) async fn find(context: &Context, workload: &Workload) -> Result<Value, SessionError> {
-    let namespace = context.namespace.as_str();
-    match workload {
-        Workload::Name(name) => match context.cluster.get(&Object::new(DEPLOYMENTS, namespace, name)).await {
-            Err(error) if error.is_not_found() => {
-                let all = context.cluster.list(DEPLOYMENTS, Some(namespace), &Selection::default()).await?;
-                let names = all.iter().map(|found| text(found, "/metadata/name")).collect();
-                Err(SessionError::WorkloadMissing {
-                    wanted: name.clone(),
-                    namespace: namespace.to_owned(),
-                    nearest: nearest_first(name, names),
-                })
-            }
-            other => Ok(other?),
-        },
-        Workload::Labels(labels) => {
-            let selection = Selection { name: None, labels: labels.clone().into_iter().collect() };
-            let selector =
-                labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-            let mut found = context.cluster.list(DEPLOYMENTS, Some(namespace), &selection).await?;
-            // A clone of ours has none of the original's labels, unless someone gave it some.
-            found.retain(|found| {
-                !matches!(towline_patcher::refusal(found), Some(towline_patcher::Refusal::DevClone { .. }))
-            });
-            match found.len() {
-                1 => Ok(found.remove(0)),
-                0 => Err(SessionError::WorkloadMissing {
-                    wanted: format!("with labels {selector}"),
-                    namespace: namespace.to_owned(),
-                    nearest: Vec::new(),
-                }),
-                _ => Err(SessionError::WorkloadAmbiguous {
-                    selector,
-                    namespace: namespace.to_owned(),
-                    names: found.iter().map(|found| text(found, "/metadata/name")).collect(),
-                }),
-            }
-        }
-    }
-}
-
 /// Returns the session that holds the workload, when it is ours to go on with.
 async fn existing(
     context: &Context,
-    workload: &str,
+    found: &Found,
     takeover: bool,
-    uid: &str,
 ) -> Result<Option<(Value, Held)>, SessionError> {
-    let name = towline_patcher::lease_name(DEPLOYMENTS.kind, workload);
+    let workload = text(&found.object, "/metadata/name");
+    let name = towline_patcher::lease_name(found.resource.kind, &workload);
     let lease = match context.cluster.get(&Object::new(LEASES, &context.namespace, name)).await {
         Ok(lease) => lease,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let held = journal::read(&lease)?;
-    if held.record.uid != uid {
+    if held.record.uid != text(&found.object, "/metadata/uid") {
         return Err(SessionError::Refused {
-            what: format!("{} {workload}", DEPLOYMENTS.kind),
+            what: found.name(),
             why: "it was created anew while a session of the old one is on record".to_owned(),
             hint: format!("end that session first: towline down {workload}"),
         });
@@ -377,9 +366,9 @@ async fn existing(
 }
 
 /// Returns the access modes of the claims that the workload mounts, as far as they can be read.
-async fn claims(context: &Context, original: &Value) -> BTreeMap<String, Vec<String>> {
+async fn claims(context: &Context, original: &Value, template: &str) -> BTreeMap<String, Vec<String>> {
     let mut claims = BTreeMap::new();
-    let volumes = original.pointer("/spec/template/spec/volumes").and_then(Value::as_array);
+    let volumes = original.pointer(&format!("{template}/spec/volumes")).and_then(Value::as_array);
     for volume in volumes.into_iter().flatten() {
         let claim = text(volume, "/persistentVolumeClaim/claimName");
         if claim.is_empty() {
@@ -416,7 +405,7 @@ async fn architecture(
 }
 
 /// Asks the server to do everything but store it. A Deployment that violates Pod Security or a quota is accepted and
-/// only its pods are refused, so the pod is asked about first.
+/// only its pods are refused, so the pod is asked about first. What the server denies is an obstacle.
 async fn dry_run(
     context: &Context,
     original: &Value,
@@ -426,16 +415,35 @@ async fn dry_run(
     obstacles: &mut Vec<Obstacle>,
 ) -> Result<(), SessionError> {
     let options = WriteOptions { dry_run: true };
-    let mut denied = |error: ClusterError| match Obstacle::of(&error) {
-        Some(obstacle) => {
-            obstacles.push(obstacle);
-            Ok(())
-        }
-        None => Err(error),
-    };
-    let namespace = context.namespace.as_str();
     let pod = towline_patcher::pod_of(&clone.object);
-    match context.cluster.create(PODS, namespace, &pod, &options).await {
+    dry_run_pod(context, &pod, record.down_first.is_none(), notes, obstacles).await?;
+    match context.cluster.create(DEPLOYMENTS, &context.namespace, &clone.object, &options).await {
+        Ok(stored) => no_drift(&format!("Deployment {}", record.clone), &clone.object, &stored)?,
+        // The session's own, which this one replaces; what is stored is compared once more then.
+        Err(ClusterError::AlreadyExists { .. }) => {}
+        Err(error) => obstacles.push(Obstacle::of(&error).ok_or(error)?),
+    }
+    if record.parks() {
+        let park = Patch::Merge(towline_patcher::park(original, record));
+        let object = crate::original::object(context, record);
+        if let Err(error) = context.cluster.patch(&object, &park, &options).await {
+            obstacles.push(Obstacle::of(&error).ok_or(error)?);
+        }
+    }
+    Ok(())
+}
+
+/// Asks the server for the pod that a controller will make. `beside` says that it comes on top of the original's: else
+/// room in a quota comes with their going.
+async fn dry_run_pod(
+    context: &Context,
+    pod: &Value,
+    beside: bool,
+    notes: &mut Vec<String>,
+    obstacles: &mut Vec<Obstacle>,
+) -> Result<(), SessionError> {
+    let options = WriteOptions { dry_run: true };
+    match context.cluster.create(PODS, &context.namespace, pod, &options).await {
         Ok(_) => {}
         Err(ClusterError::Forbidden { message, .. })
             if message.contains("cannot create resource \"pods\"") =>
@@ -444,35 +452,14 @@ async fn dry_run(
                 "without the right to create pods, what refuses the dev pod shows only later".to_owned(),
             );
         }
-        // Room for one more pod comes with the original's going.
-        Err(ClusterError::Forbidden { message, .. })
-            if record.down_first.is_some() && message.contains("exceeded quota") => {}
-        Err(error) => denied(error)?,
-    }
-    match context.cluster.create(DEPLOYMENTS, namespace, &clone.object, &options).await {
-        Ok(stored) => no_drift(&record.clone, &clone.object, &stored)?,
-        // The session's own, which this one replaces; what is stored is compared once more then.
-        Err(ClusterError::AlreadyExists { .. }) => {}
-        Err(error) => denied(error)?,
-    }
-    let park = Patch::Merge(towline_patcher::park(original));
-    if let Err(error) =
-        context.cluster.patch(&crate::original::object(context, record), &park, &options).await
-    {
-        denied(error)?;
+        Err(ClusterError::Forbidden { message, .. }) if !beside && message.contains("exceeded quota") => {}
+        Err(error) => obstacles.push(Obstacle::of(&error).ok_or(error)?),
     }
     Ok(())
 }
 
-/// Puts the name that was most likely meant first.
-fn nearest_first(wanted: &str, mut names: Vec<String>) -> Vec<String> {
-    let meant = towline_manifest::nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned);
-    names.sort_by_key(|name| (Some(name) != meant.as_ref(), name.clone()));
-    names
-}
-
 /// Fails when admission took away or changed what we set.
-pub(crate) fn no_drift(clone: &str, sent: &Value, stored: &Value) -> Result<(), SessionError> {
+pub(crate) fn no_drift(object: &str, sent: &Value, stored: &Value) -> Result<(), SessionError> {
     let drifts = towline_patcher::read_back(sent, stored);
     if drifts.is_empty() {
         return Ok(());
@@ -484,7 +471,7 @@ pub(crate) fn no_drift(clone: &str, sent: &Value, stored: &Value) -> Result<(), 
             None => format!("{} was removed", drift.path),
         })
         .collect();
-    Err(SessionError::Drifted { object: format!("Deployment {clone}"), drifts })
+    Err(SessionError::Drifted { object: object.to_owned(), drifts })
 }
 
 /// Makes a session's id or a holder's: 50 random bits as ten characters of lower-case base32.

@@ -172,7 +172,7 @@ fn reference(kind: &str, namespace: &str, name: &str) -> Reference {
 
 /// Tells whether the original itself becomes the dev container.
 fn is_in_place(plan: &UpPlan) -> bool {
-    text(&plan.clone.object, "/metadata/name") == plan.record.name
+    plan.record.in_place.is_some()
 }
 
 /// The fields of the original that are written, in place of a clone or to make room for it.
@@ -180,7 +180,10 @@ fn written(plan: &UpPlan) -> Vec<Change> {
     if is_in_place(plan) {
         return plan.changes().iter().map(Change::from).collect();
     }
-    let patch = towline_patcher::park(&plan.original);
+    if !plan.record.parks() {
+        return Vec::new();
+    }
+    let patch = towline_patcher::park(&plan.original, &plan.record);
     let spec = patch.get("spec").and_then(Value::as_object);
     let change = |(key, after): (&String, &Value)| Change {
         path: format!("spec.{key}"),
@@ -235,6 +238,7 @@ fn objects(plan: &UpPlan) -> Vec<ObjectPlan> {
     };
     match &record.down_first {
         Some(reason) => objects.extend([change(format!("it goes first: {reason}")), clone]),
+        None if !record.parks() => objects.push(clone),
         None => {
             objects
                 .extend([clone, change("once the dev container is in sync and its command runs".to_owned())]);

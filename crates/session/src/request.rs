@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use towline_patcher::DevPlan;
+use towline_patcher::{DevPlan, Way};
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
@@ -17,6 +17,10 @@ use crate::storage::SecretFile;
 pub struct UpRequest {
     /// Which workload.
     pub workload: Workload,
+    /// The way in; the kind's own when `None`.
+    pub way: Option<Way>,
+    /// What is done when somebody else changes a template that is changed in place.
+    pub on_change: OnChange,
     /// How its dev container differs; session and agent are filled in by `up`.
     pub plan: DevPlan,
     /// The folders that are synced, in the manifest's order.
@@ -48,10 +52,23 @@ pub struct UpRequest {
 /// How the workload is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Workload {
-    /// By its name.
+    /// By its name, as `web`, or by kind and name, as `statefulset/db` or `shops.example.com/main`.
     Name(String),
-    /// By labels that exactly one Deployment has.
+    /// By labels that exactly one workload has, those left out that belong to another one.
     Labels(BTreeMap<String, String>),
+}
+
+/// What is done when somebody else changes a template that is changed in place. Nothing of theirs is ever lost, and the
+/// dev container is never a mixture that nobody asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnChange {
+    /// Their change is taken into the session: the dev container is made anew of the template as it is now.
+    #[default]
+    Rebase,
+    /// The dev container goes on as it is; their change comes into force with `down`.
+    Keep,
+    /// Dev mode ends, as by `down`.
+    Leave,
 }
 
 /// One synced folder.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use towline_cluster::port::Right;
+use towline_cluster::port::{CONTROLLER_REVISIONS, DEPLOYMENTS, PODS, REPLICA_SETS, Resource, Right};
+use towline_patcher::Way;
 
 use crate::request::UpRequest;
 
@@ -98,6 +99,21 @@ pub fn of(request: &UpRequest) -> Rights {
     Rights { needed, useful }
 }
 
+/// Returns the rights that the way into a kind needs beside those of every session.
+pub fn of_kind(kind: &'static Resource, way: Way) -> Vec<Right> {
+    let of = |verb, of: &'static Resource| right(verb, of.group, of.plural, "");
+    let mut needed = Vec::new();
+    if kind != DEPLOYMENTS {
+        needed.extend(["get", "watch", "patch"].map(|verb| of(verb, kind)));
+    }
+    if way == Way::InPlace {
+        let by_pod = matches!(kind.kind, "StatefulSet" | "DaemonSet");
+        needed.push(of("list", if by_pod { CONTROLLER_REVISIONS } else { REPLICA_SETS }));
+        needed.extend(by_pod.then(|| of("delete", PODS)));
+    }
+    needed
+}
+
 /// Returns a right as people say it, such as `get pods/log`.
 pub fn words(right: &Right) -> String {
     format!("{} {}", right.verb, resource(right))
@@ -168,6 +184,8 @@ mod tests {
             answer: Duration::ZERO,
             agent: AgentSource::Host { hash: String::new() },
             takeover: false,
+            way: None,
+            on_change: crate::request::OnChange::default(),
             gitops: Gitops::Leave,
         }
     }

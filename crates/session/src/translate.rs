@@ -10,12 +10,12 @@ use towline_manifest::{
     Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, PersistentVolume, Resources,
     SecurityContext,
 };
-use towline_patcher::{DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage};
+use towline_patcher::{DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage, Way};
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
 use crate::error::SessionError;
-use crate::request::{Folder, Forward, Reverse, UpRequest, Workload};
+use crate::request::{Folder, Forward, OnChange, Reverse, UpRequest, Workload};
 use crate::storage::{Content, MAX_SECRET_BYTES, SecretFile};
 
 /// The size of a claim that the manifest gives none, as Okteto's users expect.
@@ -34,6 +34,10 @@ pub struct Choices {
     pub takeover: bool,
     /// What to do about controllers that would undo the session.
     pub gitops: Gitops,
+    /// The way in; the manifest's, then the kind's own when `None`.
+    pub way: Option<Way>,
+    /// What is done when somebody else changes a template that is changed in place.
+    pub on_change: OnChange,
 }
 
 /// Makes the request for one dev service. Reads the ignore files; `manifest_path` is where the manifest lies.
@@ -61,6 +65,8 @@ pub fn request(
     };
     Ok(UpRequest {
         workload,
+        way: choices.way.or_else(|| dev.in_place.map(|yes| if yes { Way::InPlace } else { Way::Swap })),
+        on_change: choices.on_change,
         plan: plan(dev),
         folders,
         command: choices.command.unwrap_or_else(|| dev.command_line()),
@@ -104,6 +110,7 @@ fn plan(dev: &Dev) -> DevPlan {
     let own = dev.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
     DevPlan {
         dev_name: dev.name.clone(),
+        template: dev.template.clone(),
         container: dev.container.clone(),
         image: dev.image.clone(),
         image_pull_policy: dev.image_pull_policy.map(|policy| policy.as_str().to_owned()),
@@ -287,8 +294,15 @@ mod tests {
         let context = Context { variables: &|_| None, disk: &Folders, repository: None };
         let manifest = parse(Source { name: "okteto.yml", text, path }, &context).manifest.unwrap();
         let agent = AgentSource::Host { hash: String::new() };
-        let (process_environment, gitops) = (Vec::new(), Gitops::Leave);
-        let choices = Choices { command: None, process_environment, agent, takeover: false, gitops };
+        let choices = Choices {
+            command: None,
+            process_environment: Vec::new(),
+            agent,
+            takeover: false,
+            gitops: Gitops::Leave,
+            way: None,
+            on_change: OnChange::default(),
+        };
         let request = request(&manifest, manifest.dev("web").unwrap(), path, choices).unwrap();
         let forwards: Vec<_> = request.forwards.iter().map(|one| (one.begins(), one.leads())).collect();
         let expected = [

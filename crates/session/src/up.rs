@@ -21,6 +21,7 @@ use crate::down;
 use crate::error::SessionError;
 use crate::event::{Ending, Event, State};
 use crate::forward;
+use crate::in_place::{self, Entered, Wish};
 use crate::journal::{Journal, Written};
 use crate::live::{Command, Live, Outlets};
 use crate::original::{self, Parked};
@@ -114,7 +115,12 @@ pub async fn up(
             let remote = Open {
                 root: folder.remote.clone(),
                 ignore: folder.ignore.clone(),
-                excluded: mounts_below(&plan.clone, &plan.record.container, &folder.remote),
+                excluded: mounts_below(
+                    &plan.clone,
+                    crate::plan::template_of(&plan.record),
+                    &plan.record.container,
+                    &folder.remote,
+                ),
                 create: true,
                 watch: true,
             };
@@ -158,7 +164,9 @@ pub async fn up(
         let live = Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
         let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), outlet };
         let (ending, to_undo) = live.run(folders, ports, outlets).await;
-        if let (Ending::Failed { message, .. }, Some(journal)) = (&ending, to_undo) {
+        if let (Ending::Failed { message, .. } | Ending::Undone { message }, Some(journal)) =
+            (&ending, to_undo)
+        {
             undo(&context, journal, &event_tx, message).await?;
         }
         Ok(ending)
@@ -167,7 +175,7 @@ pub async fn up(
 }
 
 /// Writes the objects, the record being there already.
-async fn begin(
+pub(crate) async fn begin(
     context: &Context,
     plan: &UpPlan,
     journal: &mut Journal,
@@ -193,17 +201,26 @@ async fn begin(
     if plan.resumed.is_none() || !journal.record.is_of(&plan.clone) {
         storage::ensure_secret(context, journal, &plan.request.secrets, plan.resumed.is_some()).await?;
     }
+    let gone = || SessionError::Failed { message: "the original was deleted meanwhile".to_owned() };
+    let object = format!("{} {}", plan.record.kind, plan.record.name);
+    if journal.record.in_place.is_some() {
+        return match in_place::enter(context, journal, &plan.request.plan, &Wish::Anew).await? {
+            Entered::Done(changed) => {
+                in_place::choose_pod(context, &changed, &journal.record.session).await?;
+                let _ = event_tx.send(Event::Object { action: "changed", object }).await;
+                Ok(())
+            }
+            Entered::Lost(message) => Err(SessionError::Failed { message }),
+            Entered::Gone => Err(gone()),
+            Entered::NoWayBack(fields) => Err(in_place::no_way_back(&object, &fields)),
+        };
+    }
     if plan.record.down_first.is_some() {
         match original::park(context, journal).await? {
             Parked::Done => {}
             Parked::Lost(message) => return Err(SessionError::Failed { message }),
-            Parked::Gone => {
-                return Err(SessionError::Failed {
-                    message: "the original was deleted meanwhile".to_owned(),
-                });
-            }
+            Parked::Gone => return Err(gone()),
         }
-        let object = format!("{} {}", plan.record.kind, plan.record.name);
         let _ = event_tx.send(Event::Object { action: "scaled", object }).await;
         original::wait_until_gone(context, &plan.original, &plan.record.session).await?;
     }
@@ -234,8 +251,9 @@ async fn announce_storage(
     }
 }
 
-/// Undoes a session that never was ready. `why` it failed goes into the error when not all could be undone.
-async fn undo(
+/// Undoes a session that never was ready, or that is not to go on. `why` goes into the error when not all could be
+/// undone.
+pub(crate) async fn undo(
     context: &Context,
     mut journal: Journal,
     event_tx: &mpsc::Sender<Event>,
@@ -310,7 +328,7 @@ pub(crate) async fn ensure_clone(
         }
         Err(error) => return Err(error.into()),
     };
-    no_drift(&wanted.clone, &clone.object, &stored)?;
+    no_drift(&format!("Deployment {}", wanted.clone), &clone.object, &stored)?;
     Ok(true)
 }
 
@@ -377,8 +395,8 @@ pub(crate) fn sync_folder(context: &Context, record: &Record, folder: &Folder) -
 }
 
 /// Returns the mount points of the dev container below a synced folder: other volumes, which are not ours to sync.
-pub(crate) fn mounts_below(clone: &DevClone, container: &str, remote: &str) -> Vec<RelPath> {
-    let containers = clone.object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+pub(crate) fn mounts_below(clone: &DevClone, template: &str, container: &str, remote: &str) -> Vec<RelPath> {
+    let containers = clone.object.pointer(&format!("{template}/spec/containers")).and_then(Value::as_array);
     let prefix = format!("{}/", remote.trim_end_matches('/'));
     containers
         .into_iter()
@@ -406,7 +424,8 @@ mod tests {
         };
         let object = mounts(&["/app/data", "/app", "/application", "/other", "/app/a/b/"]);
         let clone = DevClone { object, changes: Vec::new(), down_first: None };
-        let found: Vec<String> = mounts_below(&clone, "app", "/app").into_iter().map(String::from).collect();
+        let found: Vec<String> =
+            mounts_below(&clone, "/spec/template", "app", "/app").into_iter().map(String::from).collect();
         assert_eq!(found, ["data", "a/b"]);
     }
 }

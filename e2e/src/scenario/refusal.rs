@@ -56,11 +56,7 @@ pub async fn of_bad_input(adapter: &dyn Adapter) {
             good.replace(".:/app", "nowhere:/app"),
             &["nowhere", "does not exist", "create it"],
         ),
-        (
-            "a missing workload",
-            good.replace("hello:", "helo:"),
-            &["no Deployment helo", "did you mean hello?"],
-        ),
+        ("a missing workload", good.replace("hello:", "helo:"), &["no workload helo", "did you mean hello?"]),
     ];
     for (what, manifest, words) in cases {
         project.write("okteto.yml", manifest);

@@ -9,6 +9,7 @@ use towline_manifest::{Dev, Severity};
 use towline_session::controllers::truce::Gitops;
 use towline_session::doctor::{self, Asked, Facts, Finding, Laptop, Places, Verdict};
 use towline_session::event::EVENT_VERSION;
+use towline_session::request::OnChange;
 use towline_session::translate::{self, Choices};
 use towline_session::{AgentSource, UpRequest, rights};
 
@@ -50,7 +51,16 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
         (Some(project), Some(manifest), Some(dev)) => {
             let agent = AgentSource::Host { hash: "doctor".to_owned() };
             let (process_environment, gitops) = (Vec::new(), Gitops::Leave);
-            let choices = Choices { command: None, process_environment, agent, takeover: false, gitops };
+            let (way, on_change) = (None, OnChange::default());
+            let choices = Choices {
+                command: None,
+                process_environment,
+                agent,
+                takeover: false,
+                gitops,
+                way,
+                on_change,
+            };
             Some(translate::request(manifest, dev, &project.path, choices)?)
         }
         _ => None,

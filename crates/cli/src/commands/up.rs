@@ -5,14 +5,16 @@ use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use towline_patcher::Way;
 use towline_protocol::{ProcessInput, ProcessOutput, TerminalSize};
+use towline_session::request::OnChange;
 use towline_session::translate::{self, Choices};
 use towline_session::up::ProcessHandle;
 use towline_session::{AgentSource, Context, Ending, Event, Session, SessionError, State, up};
 
 use super::{Outcome, sessions};
 use crate::agent;
-use crate::args::{Global, Up};
+use crate::args::{self, Global, Up};
 use crate::commands::{up_detached, up_plan};
 use crate::diagnose::Failure;
 use crate::env_vars;
@@ -56,6 +58,16 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
         agent,
         takeover: args.takeover,
         gitops: up_plan::gitops(args.gitops),
+        way: match (args.in_place, args.swap) {
+            (true, _) => Some(Way::InPlace),
+            (false, true) => Some(Way::Swap),
+            (false, false) => None,
+        },
+        on_change: match args.on_change {
+            args::OnChange::Rebase => OnChange::Rebase,
+            args::OnChange::Keep => OnChange::Keep,
+            args::OnChange::Leave => OnChange::Leave,
+        },
     };
     let request = translate::request(manifest, dev, &project.path, choices)?;
     for folder in &request.folders {
@@ -158,7 +170,7 @@ async fn follow(
     let code = match session.ended().await? {
         Ending::CommandExited { code } => u8::try_from(code).unwrap_or(exit_code::REFUSED),
         Ending::Left => exit_code::INTERRUPTED,
-        Ending::Lost { .. } => return Ok(exit_code::REFUSED),
+        Ending::Lost { .. } | Ending::Undone { .. } => return Ok(exit_code::REFUSED),
         Ending::Failed { message, code } => return Err(Failure::of_session(message, code)),
         _ => exit_code::REFUSED,
     };

@@ -127,7 +127,7 @@ async fn a_workload_that_is_not_there_has_a_nearest() {
     --- stderr
     [TEMP]/project ↔ /app, no .stignore
     checking wep in namespace default of embedded
-    error: no Deployment wep in namespace default
+    error: no workload wep in namespace default
     hint: did you mean web? there is: web
     hint: name it in the manifest: the key below dev, or its selector
     ");

@@ -197,6 +197,12 @@ fn update(
             None => metadata.remove(key),
         };
     }
+    // A map without entries is not kept.
+    for key in ["labels", "annotations"] {
+        if metadata.get(key).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+            metadata.remove(key);
+        }
+    }
     if kinds::has_status(resource) {
         new["status"] = old["status"].clone();
     }

@@ -2,7 +2,7 @@
 
 use super::process::Process;
 use super::store::Store;
-use super::{Machine, garbage, pod, workload};
+use super::{Machine, garbage, pod, revisions, workload};
 use crate::error::ClusterError;
 
 /// More rounds than any chain of consequences has; a mistake in a controller must not hold the lock for ever.
@@ -31,6 +31,7 @@ pub(super) fn run(store: &mut Store, machine: &Machine) -> Result<Pending, Clust
         let before = store.version()?;
         garbage::collect(store)?;
         workload::sync_deployments(store)?;
+        revisions::sync(store)?;
         workload::sync_replica_sets(store)?;
         pending = pod::sync_all(store, machine)?;
         if store.version()? == before {

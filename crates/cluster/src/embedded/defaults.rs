@@ -27,9 +27,33 @@ pub(super) fn fill(resource: &Resource, object: &mut Value) {
             }
             fill_pod(&mut object["spec"]["template"]);
         }
-        "ReplicaSet" | "StatefulSet" => {
+        "ReplicaSet" => {
             map_mut(object, "spec").entry("replicas").or_insert(json!(1));
             fill_pod(&mut object["spec"]["template"]);
+        }
+        "StatefulSet" | "DaemonSet" => {
+            let spec = map_mut(object, "spec");
+            spec.entry("revisionHistoryLimit").or_insert(json!(10));
+            let stateful = resource.kind == "StatefulSet";
+            if stateful {
+                spec.entry("replicas").or_insert(json!(1));
+                spec.entry("podManagementPolicy").or_insert(json!("OrderedReady"));
+            }
+            let strategy = map_mut(&mut object["spec"], "updateStrategy");
+            if *strategy.entry("type").or_insert(json!("RollingUpdate")) == "RollingUpdate" {
+                let rolling = map_mut(&mut object["spec"]["updateStrategy"], "rollingUpdate");
+                let (key, value) = if stateful { ("partition", 0) } else { ("maxUnavailable", 1) };
+                rolling.entry(key).or_insert(json!(value));
+            }
+            fill_pod(&mut object["spec"]["template"]);
+        }
+        "Job" => {
+            map_mut(object, "spec").entry("suspend").or_insert(json!(false));
+            fill_pod(&mut object["spec"]["template"]);
+        }
+        "CronJob" => {
+            map_mut(object, "spec").entry("suspend").or_insert(json!(false));
+            fill_pod(&mut object["spec"]["jobTemplate"]["spec"]["template"]);
         }
         "Pod" => {
             fill_pod(object);

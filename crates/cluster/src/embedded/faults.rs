@@ -23,6 +23,9 @@ struct State {
     planned: Vec<Planned>,
     denied: Vec<Right>,
     calls: Vec<(&'static str, &'static str)>,
+    /// Writes that are left until the caller dies, and when in the last of them.
+    death: Option<(usize, Moment)>,
+    dead: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +51,18 @@ impl Faults {
         error: ClusterError,
     ) {
         self.with(|state| state.planned.push(Planned { verb, plural, left: nth, moment, error }));
+    }
+
+    /// Kills whoever calls, at the `nth` write from now on (1 is the next): that call and all after it never return.
+    ///
+    /// A write is a create, an update, a patch or a delete; one for a dry run counts as well.
+    pub fn kill(&self, nth: usize, moment: Moment) {
+        self.with(|state| state.death = Some((nth, moment)));
+    }
+
+    /// Tells whether the death that was asked for has come.
+    pub fn is_dead(&self) -> bool {
+        self.with(|state| state.dead)
     }
 
     /// Denies a right: [`crate::Cluster::can`] says no and the calls that need it are forbidden.
@@ -85,6 +100,24 @@ impl Faults {
                 }
             }
             due.map(|index| state.planned.remove(index)).map(|planned| (planned.moment, planned.error))
+        })
+    }
+
+    /// Counts a call for the death that was asked for; tells when in this call it comes, if it does.
+    pub(super) fn dies(&self, verb: &'static str) -> Option<Moment> {
+        self.with(|state| {
+            if state.dead {
+                return Some(Moment::Before);
+            }
+            let (left, moment) = state.death.as_mut()?;
+            if matches!(verb, "create" | "update" | "patch" | "delete") {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    state.dead = true;
+                    return Some(*moment);
+                }
+            }
+            None
         })
     }
 

@@ -40,7 +40,9 @@ pub(super) fn check(resource: &Resource, old: Option<&Value>, new: &Value) -> Pr
     let mut problems = Problems::default();
     check_metadata(resource, new, &mut problems);
     match resource.kind {
-        "Deployment" | "ReplicaSet" | "StatefulSet" => check_workload(old, new, &mut problems),
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => {
+            check_workload(resource, old, new, &mut problems);
+        }
         "Pod" => {
             check_pod(new, "spec", &mut problems);
             if let Some(old) = old {
@@ -96,10 +98,15 @@ fn check_labels(object: &Value, pointer: &str, problems: &mut Problems) {
     }
 }
 
-fn check_workload(old: Option<&Value>, new: &Value, problems: &mut Problems) {
+fn check_workload(resource: &Resource, old: Option<&Value>, new: &Value, problems: &mut Problems) {
     let count = new.pointer("/spec/replicas");
     let natural = count.is_some_and(|count| count.as_u64().is_some_and(|count| i32::try_from(count).is_ok()));
-    problems.unless(natural, "spec.replicas", "Invalid value: must be greater than or equal to 0");
+    let counted = resource.kind != "DaemonSet";
+    problems.unless(
+        natural || !counted,
+        "spec.replicas",
+        "Invalid value: must be greater than or equal to 0",
+    );
     let selector = new.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
     let expressions = !meta::items(new, "/spec/selector/matchExpressions").is_empty();
     match selector {

@@ -71,6 +71,12 @@ impl Call {
         Ok(Self::new("get", object.clone(), Effect::Nothing, Method::GET, uri))
     }
 
+    /// Asks what a group, or a version of it, has to offer.
+    pub(super) fn discover(resource: &'static Resource, group: &str, version: Option<&str>) -> Self {
+        let uri = Uri::api(group, version);
+        Self::new("get", ClusterError::kind_of(resource, ""), Effect::Nothing, Method::GET, uri)
+    }
+
     /// Reads a kind at `uri`, in pages.
     pub(super) fn list(object: Object, uri: Uri) -> Self {
         Self::new("list", object, Effect::Nothing, Method::GET, uri)
@@ -227,6 +233,17 @@ impl Uri {
         }
         text.push('/');
         text.push_str(resource.plural);
+        Self { text }
+    }
+
+    /// What a group has to offer, or one version of it.
+    fn api(group: &str, version: Option<&str>) -> Self {
+        let mut text = if group.is_empty() { "/api".to_owned() } else { "/apis/".to_owned() };
+        push_escaped(&mut text, group);
+        if let Some(version) = version {
+            text.push('/');
+            push_escaped(&mut text, version);
+        }
         Self { text }
     }
 

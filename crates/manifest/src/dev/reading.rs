@@ -91,6 +91,8 @@ fn bare(name: &str, place: Place) -> Dev {
         workload: name.to_owned(),
         place,
         selector: BTreeMap::new(),
+        in_place: None,
+        template: None,
         container: None,
         image: None,
         image_pull_policy: None,
@@ -163,7 +165,7 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     if let Some(at) = fields.get("name")
         && let Some(name) = reader.expanded(at)
     {
-        if is_name(&name) {
+        if is_name(&name) || name.split_once('/').is_some_and(|(kind, name)| is_name(kind) && is_name(name)) {
             dev.workload = name;
         } else {
             reader.error(at, format!("{} is not a name that a workload can have", quoted(&name)), None);
@@ -171,6 +173,8 @@ fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     }
     dev.selector = fields.get("selector").map(|at| reader.string_map(at)).unwrap_or_default();
     dev.container = fields.get("container").and_then(|at| reader.string(at));
+    dev.in_place = fields.get("inPlace").and_then(|at| reader.boolean(at));
+    dev.template = fields.get("template").and_then(|at| reader.string(at));
 }
 
 /// What runs, where, and with which variables.

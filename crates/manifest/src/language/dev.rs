@@ -44,7 +44,7 @@ pub(crate) static VERSION_ONE: Object = Object {
     fields: &OLD_AND_DEV_FIELDS,
 };
 
-static OLD_AND_DEV_FIELDS: [Field; 46] = joined(&OLD_FIELDS, &DEV_FIELDS);
+static OLD_AND_DEV_FIELDS: [Field; 48] = joined(&OLD_FIELDS, &DEV_FIELDS);
 
 /// Returns both lists as one.
 const fn joined<const N: usize>(first: &[Field], second: &[Field]) -> [Field; N] {
@@ -74,8 +74,22 @@ static OLD_FIELDS: [Field; 8] = [
         .differently("it always does"),
 ];
 
-static DEV_FIELDS: [Field; 38] = [
-    Field::new("name", NAME, "The workload's name, where it is not the key."),
+static DEV_FIELDS: [Field; 40] = [
+    Field::new(
+        "name",
+        NAME,
+        "The workload's name, where it is not the key; with its kind: `statefulset/db`, `shops.example.com/main`.",
+    ),
+    Field::new(
+        "inPlace",
+        Shape::Flag(true),
+        "Whether the workload's own template is changed, or a clone is made; the kind's own way when absent.",
+    ),
+    Field::new(
+        "template",
+        Shape::Text("spec.podTemplate"),
+        "Where the pod template is in a kind that is not one of Kubernetes' own.",
+    ),
     Field::new("selector", SELECTOR, "Labels that select the workload instead of its name."),
     Field::new("container", CONTAINER, "The container to develop in; the first one when absent."),
     Field::new("image", IMAGE, "The image to run; the workload's own when absent."),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use towline_patcher::{
-    DevPlan, HIDDEN, Hook, Lifecycle, PlanError, Probes, clone_of, park, pod_of, read_back,
+    DevPlan, HIDDEN, Hook, Lifecycle, PlanError, Probes, Record, clone_of, park, pod_of, read_back,
 };
 
 use crate::deployments::{CANARY, SESSION, any_deployment, plan, realistic, restricted};
@@ -217,8 +217,10 @@ fn plans_that_do_not_fit() {
 
 #[test]
 fn park_is_guarded_and_touches_one_field() {
+    let clone = clone_of(&realistic(), &plan()).unwrap();
+    let record = Record::new(&realistic(), &plan(), &clone, "0.1.0").unwrap();
     assert_eq!(
-        park(&realistic()),
+        park(&realistic(), &record),
         json!({"metadata": {"uid": "0f2c", "resourceVersion": "4711"}, "spec": {"replicas": 0}})
     );
 }

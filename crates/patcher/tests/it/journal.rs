@@ -128,7 +128,8 @@ fn hostile_leases_are_errors() {
     check(&raw("x".repeat(MAX_JOURNAL_BYTES + 1)), "more than 16384");
     check(&raw("[".repeat(9000)), "cannot be read");
     check(&raw("{}".to_owned()), "no version");
-    check(&field("v", json!(2)), "has version 2, this tool reads 1");
+    check(&field("v", json!(3)), "has version 3, this tool reads up to 2");
+    check(&field("v", json!(0)), "has version 0, this tool reads up to 2");
     check(&field("\x1b[31m", json!(2)), "unknown field");
     check(&field("session", json!("a b; rm")), "no session id");
     check(&field("clone", json!("x; rm -rf /")), "clone is no name");
@@ -137,7 +138,28 @@ fn hostile_leases_are_errors() {
     check(&field("namespace", json!("other")), "another workload");
     check(&field("namespace", json!("$(x)")), "namespace is no name");
     check(&field("configMap", json!("`x`")), "configMap is no name");
-    check(&field("kind", json!("Node")), "kind is not Deployment");
+    check(&field("kind", json!("De ployment")), "kind is no kind");
+    check(&field("kind", json!("Node")), "another workload");
+    check(&field("apiVersion", json!("../v1")), "apiVersion is no version");
+    check(&field("plural", json!("../pods")), "plural is no name");
+    check(&field("template", json!("/metadata")), "template leads out of the spec");
+    let in_place = |field: Value| json!({"fields": [field], "specHash": ""});
+    check(&field("inPlace", in_place(json!({"p": "/spec/template/x"}))), "clone is no name");
+    let with = |touched: Value| {
+        move |lease: &mut Value| {
+            field("clone", json!(""))(lease);
+            field("inPlace", in_place(touched.clone()))(lease);
+        }
+    };
+    let no_session = "inPlace has a field that no session changes";
+    check(&with(json!({"p": "/metadata/labels/x"})), no_session);
+    check(&with(json!({"p": "/spec/serviceName"})), no_session);
+    check(&with(json!({"p": "/spec/template"})), no_session);
+    check(
+        &with(json!({"p": "/spec/template/spec/containers/name=web/image", "b": "x", "v": "evil"})),
+        no_session,
+    );
+    check(&with(json!({"p": "/spec/replicas", "v": -1})), no_session);
     check(&field("replicas", json!(-1)), "out of range");
     check(&field("replicas", json!(5_000_000_000_i64)), "out of range");
     check(&field("replicas", json!("3")), "cannot be read");
@@ -145,6 +167,18 @@ fn hostile_leases_are_errors() {
         &field("owners", json!([{"manager": "a", "operation": "Own", "apiVersion": "v1"}])),
         "neither Apply nor Update",
     );
+}
+
+#[test]
+fn the_first_version_is_still_read() {
+    let mut lease = leased(&parked());
+    let first = journal(&lease).replacen("\"v\":2", "\"v\":1", 1);
+    assert!(
+        !first.contains("apiVersion\":\"apps/v1\",\"kind"),
+        "a Deployment's record is as it was: {first}"
+    );
+    lease["metadata"]["annotations"][JOURNAL_ANNOTATION] = json!(first);
+    assert_eq!(hold(&lease).unwrap().record, parked());
 }
 
 #[test]

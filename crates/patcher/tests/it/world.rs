@@ -246,7 +246,7 @@ impl World {
             }
             record.observe(&original);
             *held = self.call(|server| server.replace(FIELD_MANAGER, &rewrite(held, record)))?.unwrap();
-            let patch = park(&original);
+            let patch = park(&original, record);
             if self.call(|server| server.merge(FIELD_MANAGER, "Deployment", "web", &patch))?.is_ok() {
                 return Ok(true);
             }

@@ -23,7 +23,7 @@ use crate::error::SessionError;
 use crate::obstacle::Obstacle;
 use crate::pod::{self, text};
 use crate::request::{UpRequest, Workload};
-use crate::{down, journal, plan, rights};
+use crate::{down, journal, kinds, plan, rights};
 
 /// What holds up the end of a namespace.
 const HOLDERS: &[&Resource] = &[
@@ -305,8 +305,8 @@ async fn look_at_workload(
         Workload::Name(name) => name.clone(),
         Workload::Labels(labels) => format!("with labels {labels:?}"),
     });
-    let original = match plan::find(context, workload).await {
-        Ok(original) => original,
+    let original = match kinds::find(context, workload, &mut Vec::new()).await {
+        Ok(found) => found.object,
         Err(SessionError::WorkloadMissing { nearest, .. }) => {
             (facts.workload, facts.nearest) = (Ok(None), nearest);
             return;

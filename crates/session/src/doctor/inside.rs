@@ -146,7 +146,8 @@ fn expected(facts: &Facts) -> impl Iterator<Item = &str> {
     let workload = facts.workload.as_ref().ok().and_then(Option::as_ref);
     let container = workload.and_then(|workload| {
         let name = facts.dev.as_ref().and_then(|dev| dev.container.as_deref());
-        crate::plan::container(workload, name)
+        let holder = towline_patcher::holder(workload, None).ok()?;
+        crate::plan::container(workload, &holder.template, name)
     });
     let own = container.and_then(|container| container.get("env")?.as_array()).into_iter().flatten();
     let optional = |variable: &&Value| {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use towline_patcher::Record;
 use towline_sync::News;
 use towline_sync_core::engine::{Side, SyncEvent};
 use towline_sync_core::message::Failure;
@@ -11,6 +10,8 @@ use towline_sync_core::message::Failure;
 use super::Actor;
 use crate::error::SessionError;
 use crate::event::Event;
+use crate::in_place::{self, Entered, Wish};
+use crate::kinds::{self, Found};
 use crate::machine::Input;
 use crate::original;
 
@@ -143,16 +144,28 @@ impl Actor {
 
     async fn with_scratch(&mut self, remote: &str) -> Result<(), SessionError> {
         let live = &mut self.live;
-        let original =
-            live.context.cluster.get(&original::object(&live.context, &live.journal.record)).await?;
-        let container = crate::plan::container(&original, live.request.plan.container.as_deref());
+        let object = original::object(&live.context, &live.journal.record);
+        let original = live.context.cluster.get(&object).await?;
+        let found = Found { resource: object.resource, object: original };
+        let view = kinds::with_template(&live.context, &found).await?;
+        let template = live.journal.record.template();
+        let container = crate::plan::container(&view, template, live.request.plan.container.as_deref());
         if container.is_some_and(|container| crate::plan::is_mounted(container, remote)) {
             let message = "its volume is read-only, or belongs to another user".to_owned();
             return Err(SessionError::Failed { message });
         }
         live.request.plan.scratch.push(remote.to_owned());
-        let clone = towline_patcher::clone_of(&original, &live.request.plan)?;
-        let wanted = Record::new(&original, &live.request.plan, &clone, env!("CARGO_PKG_VERSION"))?;
+        if live.journal.record.in_place.is_some() {
+            let entered = in_place::enter(&live.context, &mut live.journal, &live.request.plan, &Wish::Anew);
+            return match entered.await? {
+                Entered::Done(_) => Ok(()),
+                Entered::Lost(message) => Err(SessionError::Failed { message }),
+                Entered::Gone => Err(SessionError::Failed { message: "the original was deleted".to_owned() }),
+                Entered::NoWayBack(fields) => Err(in_place::no_way_back(&found.name(), &fields)),
+            };
+        }
+        let clone = towline_patcher::clone_of(&view, &live.request.plan)?;
+        let wanted = crate::plan::record_of(&found, &live.request.plan, &clone)?;
         crate::up::ensure_clone(&live.context, &mut live.journal, &clone, &wanted).await?;
         Ok(())
     }

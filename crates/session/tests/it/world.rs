@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use towline_cluster::embedded::{EmbeddedOptions, Faults, open};
 use towline_patcher::DevPlan;
-use towline_session::request::Workload;
+use towline_session::request::{OnChange, Workload};
 use towline_session::{AgentSource, Context, Gitops, UpRequest};
 
 /// Everything lies in a folder that goes with it. No process runs: the Deployment's image is not known.
@@ -52,6 +52,8 @@ impl World {
 pub(crate) fn request() -> UpRequest {
     UpRequest {
         workload: Workload::Name("web".to_owned()),
+        way: None,
+        on_change: OnChange::default(),
         plan: DevPlan { dev_name: "web".to_owned(), ..DevPlan::default() },
         folders: Vec::new(),
         command: vec!["sh".to_owned()],
