@@ -44,6 +44,9 @@ scenarios! {
     argo_cd_that_prunes = truce::with_pruning;
     flux = truce::with_flux;
     keda = truce::with_keda;
+    a_helm_release = truce::with_a_helm_release;
+    bystanders = truce::with_bystanders;
+    denials = truce::known_denials;
     an_autoscaler = truce::with_an_autoscaler;
     a_plan_that_can_t_be = truce::told_by_a_dry_run;
     a_monorepo = monorepo::one_of_its_services;

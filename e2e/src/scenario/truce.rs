@@ -1,12 +1,14 @@
 //! A session beside controllers that write to the same workload: who would undo it is told, paused if that is wanted, and
 //! woken up again.
 
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::PostParams;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use towline_cluster::port::{
-    APPLICATION_SETS, APPLICATIONS, DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, KUSTOMIZATIONS, Resource,
-    SCALED_OBJECTS,
+    APPLICATION_SETS, APPLICATIONS, DEPLOYMENTS, HELM_RELEASES, HORIZONTAL_POD_AUTOSCALERS, KUSTOMIZATIONS,
+    POD_DISRUPTION_BUDGETS, ROLLOUTS, Resource, SCALED_OBJECTS, VERTICAL_POD_AUTOSCALERS,
 };
 
 use crate::adapter::Adapter;
@@ -15,6 +17,7 @@ use crate::controller::{Controller, argo_heals, flux_corrects, keda_scales, pare
 use crate::crds;
 use crate::kube::KubeAdapter;
 use crate::project::Project;
+use crate::scenario::restricted;
 use crate::snapshot::{Snapshot, lasting};
 use crate::towline::{Finished, Running, Towline};
 use crate::waiting::{self, is_settled};
@@ -274,6 +277,48 @@ pub async fn with_flux(adapter: &KubeAdapter) {
     stage.ended_by_another(up).await;
 }
 
+/// A release that corrects drift is told to leave the one workload.
+pub async fn with_a_helm_release(adapter: &KubeAdapter) {
+    let group = "helm.toolkit.fluxcd.io";
+    let labels = json!({format!("{group}/name"): NAME, format!("{group}/namespace"): adapter.namespace()});
+    let git = git(&labels, &json!({"meta.helm.sh/release-name": NAME}));
+    let spec = json!({"interval": "1m", "driftDetection": {"mode": "enabled"}});
+    let object = json!({"metadata": {"name": NAME}, "spec": spec});
+    let stage = Stage::set(adapter, "helm-controller", Some(&git), (HELM_RELEASES, object)).await;
+    stage.refused("flux.drift", &["every 60 s", "--gitops pause"]).await;
+    let up = stage.up_paused().await;
+    let live = stage.controller.read(DEPLOYMENTS, NAME).await;
+    assert_eq!(live["metadata"]["annotations"][format!("{group}/driftDetection")], "disabled", "{live}");
+    stage.ended_by_another(up).await;
+}
+
+/// Who only counts or watches is told, and stands in nobody's way; a Rollout of the workload does.
+pub async fn with_bystanders(adapter: &KubeAdapter) {
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME});
+    let object = json!({"metadata": {"name": NAME}, "spec": {"targetRef": target}});
+    let stage = Stage::set(adapter, "team", None, (VERTICAL_POD_AUTOSCALERS, object)).await;
+    let budget = json!({"metadata": {"name": NAME}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": NAME}}}});
+    stage.controller.create(POD_DISRUPTION_BUDGETS, &budget).await;
+    let marks = json!({"metadata": {"labels": {"kapp.k14s.io/app": "1"}, "annotations": {
+        "rollouts.kruise.io/in-progressing": "{}", "reloader.stakater.com/auto": "true"}}});
+    stage.controller.change(DEPLOYMENTS, NAME, &marks).await;
+    let told = async |code: i32| {
+        let dry = stage.towline.run(&["up", "--dry-run"]).await.expect(code);
+        let plan = dry.log.of_kind("plan").next().cloned().unwrap_or_default();
+        let controllers = plan["controllers"].as_array().cloned().unwrap_or_default();
+        let codes = controllers.iter().filter_map(|found| found["code"].as_str().map(str::to_owned));
+        codes.collect::<BTreeSet<_>>()
+    };
+    let mut expected = BTreeSet::from(
+        ["vpa.target", "pdb.selects", "kapp.app", "kruise.rollout", "reloader.restarts"].map(str::to_owned),
+    );
+    assert_eq!(told(0).await, expected);
+    let rollout = json!({"metadata": {"name": "release"}, "spec": {"workloadRef": target}});
+    stage.controller.create(ROLLOUTS, &rollout).await;
+    expected.insert("rollout.workloadRef".to_owned());
+    assert_eq!(told(1).await, expected);
+}
+
 /// KEDA would scale up from 0 by itself.
 pub async fn with_keda(adapter: &KubeAdapter) {
     let spec =
@@ -304,6 +349,39 @@ pub async fn with_an_autoscaler(adapter: &KubeAdapter) {
     stage.towline.run(&["down"]).await.expect(0);
     up.ended().await;
     waiting::object(adapter, DEPLOYMENTS, NAME, |it| it["spec"]["replicas"] == 2).await;
+}
+
+/// What the cluster would refuse is known for what it is by its own words.
+pub async fn known_denials(adapter: &KubeAdapter) {
+    let app = App::deploy(adapter, 1).await;
+    let (project, _) = app.project(adapter, "").await;
+    let towline = Towline::new(adapter, &project);
+    // Admission learns of a new limit a moment later.
+    let known_as = async |code: &str| {
+        waiting::eventually("the denial is known", async || {
+            let dry = towline.run(&["up", "--dry-run"]).await;
+            let plan = dry.log.of_kind("plan").next().cloned().unwrap_or_default();
+            if plan["obstacles"][0]["code"] == code { Ok(()) } else { Err(plan["obstacles"].clone()) }
+        })
+        .await;
+    };
+    let ranges: kube::Api<LimitRange> = adapter.api();
+    let range = json!({"metadata": {"name": "few"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "8Mi"}}]}});
+    ranges.create(&PostParams::default(), &serde_json::from_value(range).expect("a range")).await.unwrap();
+    known_as("limitRange").await;
+    ranges.delete("few", &DeleteParams::default()).await.unwrap();
+
+    let quotas: kube::Api<ResourceQuota> = adapter.api();
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).expect("a quota")).await.unwrap();
+    known_as("quota").await;
+    quotas.delete("few", &DeleteParams::default()).await.unwrap();
+
+    let namespaces: kube::Api<Namespace> = kube::Api::all(adapter.client());
+    let (key, value) = restricted::LABEL;
+    let mark = Patch::Merge(json!({"metadata": {"labels": {key: value}}}));
+    namespaces.patch(adapter.namespace(), &PatchParams::default(), &mark).await.unwrap();
+    known_as("podSecurity").await;
 }
 
 /// A dry run tells everything as data, what the cluster refuses included.
