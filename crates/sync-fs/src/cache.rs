@@ -1,11 +1,11 @@
 //! What was known when the last session ended, on the disk: a tree that has not changed is not read again.
 //!
-//! The file is the magic, the key, how many records follow (8 bytes), the records in the order of their paths, and the
-//! BLAKE3 of all that. Numbers are little endian. A file that is not exactly that is as good as none: what it costs is
-//! time.
+//! The file is the magic, the key, the records in the order of their paths, how many they are (8 bytes), and the BLAKE3 of
+//! all that. Numbers are little endian. A file that is not exactly that is as good as none: what it costs is time. It is
+//! written and read in pieces: an agent has little memory.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -18,9 +18,12 @@ use crate::inbox::Dirty;
 use crate::known::{Known, Seen, now};
 use crate::stage::{create, remove};
 
-const MAGIC: &[u8; 16] = b"towline scan 01\n";
+const MAGIC: &[u8; 16] = b"towline scan 02\n";
 const HASH_BYTES: usize = 32;
-const HEAD_BYTES: usize = MAGIC.len() + HASH_BYTES + 8;
+const HEAD_BYTES: usize = MAGIC.len() + HASH_BYTES;
+/// What follows the path in a record.
+const RECORD_BYTES: usize = HASH_BYTES + 3 * 8 + 5 * 4 + 3 * 8;
+const PIECE_BYTES: usize = 64 * 1024;
 /// The longest file read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 /// File systems of this machine alone, whose change times advance with its clock: ext, XFS, Btrfs, memory, overlay.
@@ -68,7 +71,8 @@ impl Cache {
 
     /// Returns what was saved, or nothing where there is nothing that can be believed.
     pub(crate) fn load(&self) -> Known {
-        self.read().and_then(|bytes| decode(&bytes, self.key)).unwrap_or_default()
+        let opened = open_file(self.folder.as_fd(), &self.name);
+        opened.ok().and_then(|(file, stat)| decode(file, stat.size, self.key)).unwrap_or_default()
     }
 
     /// Saves what is known of files. With `horizon`, every change that was made before it was told to us is looked
@@ -81,7 +85,10 @@ impl Cache {
     ) -> io::Result<bool> {
         let mut all = true;
         let told = |path: &RelPath| unsettled.paths.contains_key(path);
-        let bytes = encode(known, self.key, |path, seen| {
+        let new = format!("{}.new", self.name);
+        remove(self.folder.as_fd(), new.as_str())?;
+        let file = create(self.folder.as_fd(), &new)?;
+        encode(file, known, self.key, |path, seen| {
             let settled = !seen.racy
                 || horizon.is_some_and(|horizon| {
                     let untold = unsettled.paths.is_empty()
@@ -90,20 +97,9 @@ impl Cache {
                 });
             all &= settled;
             settled
-        });
-        let new = format!("{}.new", self.name);
-        remove(self.folder.as_fd(), new.as_str())?;
-        let mut file = create(self.folder.as_fd(), &new)?;
-        file.write_all(&bytes)?;
+        })?;
         renameat(&self.folder, &new, &self.folder, &self.name)?;
         Ok(all)
-    }
-
-    fn read(&self) -> Option<Vec<u8>> {
-        let (file, stat): (File, _) = open_file(self.folder.as_fd(), &self.name).ok()?;
-        let mut bytes = Vec::with_capacity(usize::try_from(stat.size.min(MAX_BYTES)).ok()?);
-        file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
     }
 }
 
@@ -134,15 +130,20 @@ impl Horizon {
     }
 }
 
-fn encode(known: &Known, key: Hash, mut keep: impl FnMut(&RelPath, &Seen) -> bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(known.len() * 160);
+fn encode(
+    mut file: File,
+    known: &Known,
+    key: Hash,
+    mut keep: impl FnMut(&RelPath, &Seen) -> bool,
+) -> io::Result<()> {
+    let mut sum = blake3::Hasher::new();
+    let mut bytes = Vec::with_capacity(PIECE_BYTES + 8 * 1024);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
-    bytes.extend([0; 8]);
     let mut count = 0_u64;
     let mut last = "";
     for (path, seen) in known.iter() {
-        let Entry::File(file) = &seen.entry else { continue };
+        let Entry::File(entry) = &seen.entry else { continue };
         if !keep(path, seen) {
             continue;
         }
@@ -155,7 +156,7 @@ fn encode(known: &Known, key: Hash, mut keep: impl FnMut(&RelPath, &Seen) -> boo
             bytes.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
         }
         bytes.extend(rest);
-        bytes.extend(file.hash.0);
+        bytes.extend(entry.hash.0);
         let Stat { identity, mode, size, modified, changed, born, owner, kind: _, mount_root: _ } = seen.stat;
         for number in [identity.device, identity.inode, size] {
             bytes.extend(number.to_le_bytes());
@@ -168,27 +169,47 @@ fn encode(known: &Known, key: Hash, mut keep: impl FnMut(&RelPath, &Seen) -> boo
         }
         count += 1;
         last = text;
+        if bytes.len() >= PIECE_BYTES {
+            sum.update(&bytes);
+            file.write_all(&bytes)?;
+            bytes.clear();
+        }
     }
-    bytes[HEAD_BYTES - 8..HEAD_BYTES].copy_from_slice(&count.to_le_bytes());
-    let sum = Hash::of(&bytes);
-    bytes.extend(sum.0);
-    bytes
+    bytes.extend(count.to_le_bytes());
+    sum.update(&bytes);
+    bytes.extend(sum.finalize().as_bytes());
+    file.write_all(&bytes)
 }
 
-fn decode(bytes: &[u8], key: Hash) -> Option<Known> {
-    let (bytes, sum) = bytes.split_last_chunk::<HASH_BYTES>()?;
-    let mut reader = Reader(bytes);
-    if reader.take(MAGIC.len())? != MAGIC || reader.array()? != key.0 || Hash::of(bytes).0 != *sum {
+fn decode(file: File, length: u64, key: Hash) -> Option<Known> {
+    if length > MAX_BYTES {
         return None;
     }
-    let count = u64::from_le_bytes(reader.array()?);
+    let mut source = Source { file, left: length.checked_sub(HASH_BYTES as u64)?, bytes: Vec::new(), at: 0 };
+    let summed = source.left;
+    let mut sum = blake3::Hasher::new();
+    while source.fill(1)? {
+        sum.update(&source.bytes[source.at..]);
+        source.at = source.bytes.len();
+    }
+    source.left = HASH_BYTES as u64;
+    if source.take(HASH_BYTES)? != sum.finalize().as_bytes() {
+        return None;
+    }
+    source.file.seek(SeekFrom::Start(0)).ok()?;
+    source.left = summed;
+    let mut head = Reader(source.take(HEAD_BYTES)?);
+    if head.take(MAGIC.len())? != MAGIC || head.array()? != key.0 {
+        return None;
+    }
     let mut all = Vec::new();
     let mut last = String::new();
-    for _ in 0..count {
-        let (shared, rest) = (u16::from_le_bytes(reader.array()?), u16::from_le_bytes(reader.array()?));
-        let rest = std::str::from_utf8(reader.take(rest.into())?).ok()?;
+    while source.rest() > 8 {
+        let mut lengths = Reader(source.take(4)?);
+        let (shared, rest) = (u16::from_le_bytes(lengths.array()?), u16::from_le_bytes(lengths.array()?));
         last.truncate(last.get(..shared.into())?.len());
-        last.push_str(rest);
+        last.push_str(std::str::from_utf8(source.take(rest.into())?).ok()?);
+        let mut reader = Reader(source.take(RECORD_BYTES)?);
         let hash = Hash(reader.array()?);
         let [device, inode, size] = [reader.long()?, reader.long()?, reader.long()?];
         let [mode, owner, modified, changed, born] = [(); 5].map(|()| reader.word());
@@ -207,7 +228,49 @@ fn decode(bytes: &[u8], key: Hash) -> Option<Known> {
         let entry = Entry::File(snapshot::File { hash, size, executable: stat.is_executable() });
         all.push((RelPath::new(last.as_str()).ok()?, Arc::new(Seen { entry, stat, racy: false })));
     }
-    reader.0.is_empty().then(|| Known::new(all))
+    let count = u64::from_le_bytes(Reader(source.take(8)?).array()?);
+    (source.rest() == 0 && count == all.len() as u64).then(|| Known::new(all))
+}
+
+/// Reads a file in pieces.
+struct Source {
+    file: File,
+    /// How much of the file is to be read yet.
+    left: u64,
+    bytes: Vec<u8>,
+    /// How much of `bytes` is done with.
+    at: usize,
+}
+
+impl Source {
+    /// Reads until there are so many bytes, or all; tells whether there are. `None` when the file can't be read.
+    fn fill(&mut self, wanted: usize) -> Option<bool> {
+        if self.bytes.len() - self.at < wanted && self.left > 0 {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+            let more = self.left.min(PIECE_BYTES as u64);
+            let read = (&self.file).take(more).read_to_end(&mut self.bytes).ok()?;
+            if read as u64 != more {
+                return None;
+            }
+            self.left -= more;
+        }
+        Some(self.bytes.len() - self.at >= wanted)
+    }
+
+    /// Returns so many bytes; at most as many as are read at once.
+    fn take(&mut self, length: usize) -> Option<&[u8]> {
+        if !self.fill(length)? {
+            return None;
+        }
+        self.at += length;
+        Some(&self.bytes[self.at - length..self.at])
+    }
+
+    /// Returns how many bytes there are yet.
+    fn rest(&self) -> u64 {
+        self.left + (self.bytes.len() - self.at) as u64
+    }
 }
 
 struct Reader<'a>(&'a [u8]);
