@@ -177,23 +177,29 @@ pub async fn look(
     Ok(findings)
 }
 
-/// Tells whether what was applied last sets `spec.replicas`; `None` where nothing says so.
+/// The field of a spec that turns the workload off.
+fn off_switch(original: &Value) -> &'static str {
+    if matches!(text(original, "/kind").as_str(), "CronJob" | "Job") { "suspend" } else { "replicas" }
+}
+
+/// Tells whether what was applied last sets the field that turns the workload off; `None` where nothing says so.
 ///
 /// `managers` are the field managers that the controller writes as. A client-side apply keeps its whole input in an
 /// annotation, which is looked at for this one field.
-fn sets_replicas(original: &Value, managers: &[&str]) -> Option<bool> {
+fn turns_on(original: &Value, managers: &[&str]) -> Option<bool> {
     let applied = text(original, "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration");
     if let Ok(applied) = serde_json::from_str::<Value>(&applied) {
-        return Some(applied.pointer("/spec/replicas").is_some_and(|replicas| !replicas.is_null()));
+        let set = applied.get("spec").and_then(|spec| spec.get(off_switch(original)));
+        return Some(set.is_some_and(|set| !set.is_null()));
     }
     let entries = original.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let field = format!("/fieldsV1/f:spec/f:{}", off_switch(original));
     let of_managers = entries
         .into_iter()
         .flatten()
         .filter(|entry| managers.contains(&text(entry, "/manager").as_str()))
         .filter(|entry| text(entry, "/subresource").is_empty());
-    let owns: Vec<bool> =
-        of_managers.map(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()).collect();
+    let owns: Vec<bool> = of_managers.map(|entry| entry.pointer(&field).is_some()).collect();
     (!owns.is_empty()).then(|| owns.contains(&true))
 }
 

@@ -183,6 +183,9 @@ fn written(plan: &UpPlan) -> Vec<Change> {
     if !plan.record.parks() {
         return Vec::new();
     }
+    if !plan.record.parks() {
+        return Vec::new();
+    }
     let patch = towline_patcher::park(&plan.original, &plan.record);
     let spec = patch.get("spec").and_then(Value::as_object);
     let change = |(key, after): (&String, &Value)| Change {
@@ -321,7 +324,13 @@ fn traffic(plan: &UpPlan) -> Traffic {
     let services: Option<Vec<String>> = plan.surroundings.services.as_ref().map(|services| {
         services.iter().filter(selected).map(|service| text(service, "/metadata/name")).collect()
     });
-    let has_room = plan.record.down_first.is_none() && !is_in_place(plan);
+    let hand_over = if !plan.record.parks() && !is_in_place(plan) {
+        "none"
+    } else if plan.record.down_first.is_none() && !is_in_place(plan) {
+        "overlap"
+    } else {
+        "gap"
+    };
     let mut notes = Vec::new();
     match &services {
         Some(services) if services.is_empty() => notes.push("no Service leads to the dev pod".to_owned()),
@@ -330,13 +339,14 @@ fn traffic(plan: &UpPlan) -> Traffic {
             notes.push("which Services lead to the dev pod is not known: they can't be listed".to_owned());
         }
     }
-    if has_room {
-        notes.push(
-            "the original serves until the dev container is in sync and its command runs; for a moment both do".to_owned(),
-        );
-    } else {
-        notes.push("nobody serves between the original's end and the dev container's start".to_owned());
-    }
+    let who_serves = match hand_over {
+        "none" => "the original goes on beside the dev pod",
+        "overlap" => {
+            "the original serves until the dev container is in sync and its command runs; for a moment both do"
+        }
+        _ => "nobody serves between the original's end and the dev container's start",
+    };
+    notes.push(who_serves.to_owned());
     let dropped = |change: &&FieldChange| change.path.ends_with(".readinessProbe") && change.after.is_none();
     if plan.changes().iter().any(|change| dropped(&change)) {
         notes.push(
@@ -344,7 +354,7 @@ fn traffic(plan: &UpPlan) -> Traffic {
                 .to_owned(),
         );
     }
-    Traffic { services, hand_over: if has_room { "overlap" } else { "gap" }, notes }
+    Traffic { services, hand_over, notes }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use towline_cluster::port::{APPLICATION_SETS, APPLICATIONS, CONFIG_MAPS};
 use super::ignored;
 use super::pause::{self, ARGO_AUTOMATED, ARGO_SKIP, PausePlan, PausedBy, Switch};
 use super::read::{self, Read};
-use super::{Effect, Finding, Reference, Touch, annotation, group_of, is_managed_by, label, sets_replicas};
+use super::{
+    Effect, Finding, Reference, Touch, annotation, group_of, is_managed_by, label, off_switch, turns_on,
+};
 use crate::context::Context;
 use crate::pod::text;
 
@@ -199,9 +201,9 @@ fn finding(original: &Value, managing: &Managing, touch: Touch, session: Option<
     if annotation(&application, SKIP_RECONCILE).as_deref() == Some("true") {
         return say("argocd.skipped", Effect::Harmless, "is told to skip this Application");
     }
-    let path: &[&str] = &["spec", "replicas"];
+    let path: &[&str] = &["spec", off_switch(original)];
     let swap = touch == Touch::Replicas;
-    if swap && sets_replicas(original, MANAGERS) == Some(false) {
+    if swap && turns_on(original, MANAGERS) == Some(false) {
         return say(
             "argocd.replicasNotInGit",
             Effect::Harmless,
@@ -265,12 +267,13 @@ fn snippet(original: &Value, touch: Touch) -> String {
     if touch == Touch::Template {
         return "set selfHeal: false in the Application, in Git, while you develop".to_owned();
     }
+    let field = off_switch(original);
     let (group, kind, name) = (group_of(original), text(original, "/kind"), text(original, "/metadata/name"));
     format!(
         "in the Application, in Git:\n  \
          spec:\n    \
          ignoreDifferences:\n    \
-         - {{group: {group}, kind: {kind}, name: {name}, jsonPointers: [/spec/replicas]}}\n    \
+         - {{group: {group}, kind: {kind}, name: {name}, jsonPointers: [/spec/{field}]}}\n    \
          syncPolicy:\n      \
          syncOptions: [RespectIgnoreDifferences=true]"
     )

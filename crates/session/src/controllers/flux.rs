@@ -8,7 +8,7 @@ use towline_cluster::port::{
 
 use super::pause::{self, FLUX_DRIFT, FLUX_RECONCILE, PausePlan, PausedBy};
 use super::read::{self, Read};
-use super::{Effect, Finding, Reference, Touch, annotation, label, sets_replicas};
+use super::{Effect, Finding, Reference, Touch, annotation, label, off_switch, turns_on};
 use crate::context::Context;
 use crate::pod::text;
 
@@ -83,7 +83,7 @@ fn kustomization(original: &Value, paused_by: PausedBy, found: &Read<Value>, tou
         return harmless("flux.suspended", "is suspended")
             .answer("whoever resumes it scales the original up");
     }
-    if touch == Touch::Replicas && sets_replicas(original, &["kustomize-controller"]) == Some(false) {
+    if touch == Touch::Replicas && turns_on(original, &["kustomize-controller"]) == Some(false) {
         return harmless("flux.replicasNotInGit", "applies no replicas to it, and nothing else is changed");
     }
     let seconds = read.and_then(|read| seconds(&text(read, "/spec/interval")));
@@ -105,7 +105,7 @@ fn release(original: &Value, paused_by: PausedBy, found: &Read<Value>, touch: To
         return harmless("flux.suspended", "is suspended")
             .answer("whoever resumes it may scale the original up");
     }
-    if touch == Touch::Replicas && sets_replicas(original, &["helm-controller"]) == Some(false) {
+    if touch == Touch::Replicas && turns_on(original, &["helm-controller"]) == Some(false) {
         return harmless("flux.replicasNotInChart", "applies no replicas to it, and nothing else is changed");
     }
     let told = annotation(original, &format!("{HELM}/driftDetection")).as_deref() == Some("disabled");
@@ -144,7 +144,9 @@ fn drift_ignored(release: &Value, original: &Value) -> bool {
             let wanted = text(rule, pointer);
             wanted.is_empty() || wanted == value
         };
-        paths.into_iter().flatten().any(|path| matches!(path.as_str(), Some("/spec/replicas" | "/spec" | "")))
+        let field = format!("/spec/{}", off_switch(original));
+        let covers = |path: &str| path == field || matches!(path, "/spec" | "");
+        paths.into_iter().flatten().filter_map(Value::as_str).any(covers)
             && fits("/target/kind", text(original, "/kind"))
             && fits("/target/name", text(original, "/metadata/name"))
     })
@@ -152,7 +154,7 @@ fn drift_ignored(release: &Value, original: &Value) -> bool {
 
 /// What a release that people or a pipeline install means; nothing where its chart sets no replicas.
 fn helm(original: &Value, release: &str, touch: Touch) -> Option<Finding> {
-    if touch == Touch::Replicas && sets_replicas(original, &["helm"]) == Some(false) {
+    if touch == Touch::Replicas && turns_on(original, &["helm"]) == Some(false) {
         return None;
     }
     let entries = original.pointer("/metadata/managedFields").and_then(Value::as_array);

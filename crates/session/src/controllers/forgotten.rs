@@ -2,19 +2,17 @@
 //! says whose it was and what was there before.
 
 use towline_cluster::ClusterError;
-use towline_cluster::port::{
-    APPLICATIONS, DEPLOYMENTS, LEASES, Object, Resource, SCALED_OBJECTS, STATEFUL_SETS,
-};
+use towline_cluster::port::{APPLICATIONS, LEASES, Object, Resource, SCALED_OBJECTS};
 use towline_patcher::{Pause, SESSION_LABEL};
 
-use super::pause::{self, Mark, PausePlan};
+use super::pause::{self, Mark, PausePlan, WORKLOADS};
 use super::read;
 use crate::context::Context;
 use crate::error::SessionError;
 use crate::event::Event;
 
-/// What may be paused.
-const PAUSABLE: &[&Resource] = &[APPLICATIONS, SCALED_OBJECTS, DEPLOYMENTS, STATEFUL_SETS];
+/// What may be paused besides workloads.
+const PAUSABLE: &[&Resource] = &[APPLICATIONS, SCALED_OBJECTS];
 
 /// A pause that no session wants any more.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +46,7 @@ impl Forgotten {
 /// Finds the pauses of sessions of the context's namespace, or of all, that have no record. Reads only.
 pub async fn find(context: &Context, everywhere: bool) -> Result<Vec<Forgotten>, ClusterError> {
     let mut found = Vec::new();
-    for &resource in PAUSABLE {
+    for &resource in PAUSABLE.iter().chain(WORKLOADS) {
         // Applications are mostly in a namespace of their own.
         let far = everywhere || resource == APPLICATIONS;
         let seen = if far { read::list_everywhere(context, resource, None).await?.found() } else { None };

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use towline_cluster::ClusterError;
 use towline_cluster::port::{
-    APPLICATIONS, DEPLOYMENTS, Object, Patch, ROLLOUTS, Resource, SCALED_OBJECTS, STATEFUL_SETS, WriteOptions,
+    APPLICATIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, Object, Patch, ROLLOUTS, Resource, SCALED_OBJECTS,
+    STATEFUL_SETS, WriteOptions,
 };
 use towline_patcher::{Pause, Record};
 
@@ -80,7 +81,7 @@ pub(super) const KEDA_PAUSED: &Switch = &Switch {
 };
 const SWITCHES: &[&Switch] = &[ARGO_AUTOMATED, ARGO_SKIP, FLUX_RECONCILE, FLUX_DRIFT, KEDA_PAUSED];
 /// Workloads that Flux may have made.
-const WORKLOADS: &[&Resource] = &[DEPLOYMENTS, STATEFUL_SETS, ROLLOUTS];
+pub(super) const WORKLOADS: &[&Resource] = &[DEPLOYMENTS, STATEFUL_SETS, DAEMON_SETS, CRON_JOBS, ROLLOUTS];
 
 impl Switch {
     fn value(&self) -> Value {

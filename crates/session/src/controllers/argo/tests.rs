@@ -256,3 +256,16 @@ fn hostile_objects_are_no_trouble() {
         let _ = told(&web(), managing(application), Touch::Template);
     }
 }
+
+#[test]
+fn a_cron_job_is_turned_off_by_another_field() {
+    let mut nightly = web();
+    nightly["apiVersion"] = json!("batch/v1");
+    nightly["kind"] = json!("CronJob");
+    let fields = &mut nightly["metadata"]["managedFields"][0]["fieldsV1"];
+    *fields = json!({"f:spec": {"f:schedule": {}}});
+    assert_eq!(told(&nightly, managing(healing()), Touch::Replicas).0, "argocd.replicasNotInGit");
+    nightly["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:suspend"] = json!({});
+    assert_eq!(told(&nightly, managing(healing()), Touch::Replicas).0, "argocd.selfHeal");
+    assert!(snippet(&nightly, Touch::Replicas).contains("/spec/suspend"));
+}
