@@ -420,7 +420,8 @@ macro_rules! sweeps {
                 for history in [History::Created, History::Shared] {
                     worlds += sweep_up(case, history).await + sweep_down(case, history).await;
                 }
-                assert!(worlds >= 100, "{worlds}");
+                // Beside an original that goes on there is less to write.
+                assert!(worlds >= 60, "{worlds}");
             }
         )*
     };
