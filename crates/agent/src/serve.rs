@@ -86,6 +86,7 @@ impl Agent {
                     if let Some(size) = size {
                         job.input(ProcessInput::Resize(size)).await;
                     }
+                    let _away = Away(job.clone());
                     attach(&job, seen, channel).await;
                 }
                 None => channel.reset("no command was started"),
@@ -205,6 +206,17 @@ impl Drop for HangUp {
         self.job.abandon();
         let job = self.job.clone();
         let _ = self.task_tx.send(Box::pin(async move { end(&job, Signal::HUP, FAREWELL).await }));
+    }
+}
+
+/// Says that the command goes on without the one who looked at it, however that came about.
+struct Away(Job);
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if matches!(self.0.state(), ProcessState::Running { .. }) {
+            crate::log::line("the laptop is away; the command goes on. towline down ends dev mode");
+        }
     }
 }
 

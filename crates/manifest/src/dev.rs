@@ -344,7 +344,7 @@ pub enum Mode {
 /// The init containers that fill folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InitContainer {
-    /// The image that Okteto takes; it is not needed here.
+    /// An image that holds the agent, for namespaces where it can't come in a ConfigMap.
     pub image: Option<String>,
     /// What they ask for and may use.
     pub resources: Resources,

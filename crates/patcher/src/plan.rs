@@ -111,13 +111,15 @@ pub enum Hook {
     Runs(Vec<String>),
 }
 
-/// The ConfigMap that holds the agent's binary.
+/// What holds the agent's binary: a ConfigMap, or an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Agent {
     /// Its name.
     pub config_map: String,
     /// The key under `binaryData`.
     pub key: String,
+    /// An image that holds the same binary at its place, for namespaces that take no such ConfigMap.
+    pub image: Option<String>,
 }
 
 /// Why a plan does not fit a workload. Nothing was changed.

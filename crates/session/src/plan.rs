@@ -91,10 +91,10 @@ impl UpPlan {
             Switch::Replicas | Switch::None => format!("scale {original} from {} to 0", record.replicas),
         };
         let clone = format!("create Deployment {}", record.clone);
-        let mut writes = vec![
-            format!("create Lease {lease} (the record that undoes it all)"),
-            format!("create ConfigMap {} (the agent)", record.config_map),
-        ];
+        let mut writes = vec![format!("create Lease {lease} (the record that undoes it all)")];
+        if self.request.plan.agent.image.is_none() {
+            writes.push(format!("create ConfigMap {} (the agent)", record.config_map));
+        }
         let pauses = self.truce.pauses.iter();
         writes.extend(pauses.map(|pause| format!("pause {} ({})", pause.target(), pause.words())));
         if record.claim_is_new
@@ -130,6 +130,12 @@ pub async fn plan(context: &Context, request: UpRequest) -> Result<UpPlan, Sessi
 async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, SessionError> {
     let mut notes = Vec::new();
     namespace_allows(context).await?;
+    if let Some(image) = request.plan.agent.image.take()
+        && !may_carry_agent(context).await?
+    {
+        notes.push(format!("without the right to create ConfigMaps the agent comes out of {image}"));
+        request.plan.agent.image = Some(image);
+    }
     let mut rights = rights_suffice(context, &rights::of(&request), &mut notes).await?;
     storage::resolve_forwards(context, &mut request).await?;
     let found = kinds::find(context, &request.workload, &mut notes).await?;
@@ -155,8 +161,8 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
         Some((_, held)) => held.record.session.clone(),
         None => random_name(),
     };
-    request.plan.agent =
-        towline_patcher::Agent { config_map: request.agent.config_map_name(), key: "agent".to_owned() };
+    request.plan.agent.config_map = request.agent.config_map_name();
+    "agent".clone_into(&mut request.plan.agent.key);
     request.plan.claims = claims(context, &original, &holder.template).await;
     request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
     let view = kinds::with_template(context, &found).await?;
@@ -333,6 +339,12 @@ async fn rights_suffice(
         }
     }
     Ok(plan_view::rights_of(rights, &answers))
+}
+
+/// Tells whether the agent may be put into a ConfigMap.
+async fn may_carry_agent(context: &Context) -> Result<bool, ClusterError> {
+    let asked = [rights::CARRY_AGENT.clone()];
+    Ok(context.cluster.can(&context.namespace, &asked).await? == [true])
 }
 
 /// Returns the session that holds the workload, when it is ours to go on with.

@@ -214,7 +214,9 @@ fn objects(plan: &UpPlan) -> Vec<ObjectPlan> {
         why: "it would take back what the session changes; down sets it back".to_owned(),
         changes: vec![pause.change()],
     }));
-    objects.push(create("ConfigMap", &record.config_map, "the agent"));
+    if plan.request.plan.agent.image.is_none() {
+        objects.push(create("ConfigMap", &record.config_map, "the agent"));
+    }
     if record.claim_is_new
         && let Some(claim) = &record.claim
     {

@@ -54,6 +54,9 @@ const USEFUL: &[Right] = &[
     right("get", "", "services", ""),
 ];
 
+/// Without it the agent can't come in a ConfigMap.
+pub(crate) const CARRY_AGENT: &Right = &right("create", "", "configmaps", "");
+
 /// For the manifest's `secrets`: one is written and deleted by its name. None is read.
 const SECRETS: &[Right] = &[right("create", "", "secrets", ""), right("delete", "", "secrets", "")];
 
@@ -94,6 +97,9 @@ pub fn of(request: &UpRequest) -> Rights {
     }
     if request.forwards.iter().any(|forward| !forward.labels.is_empty()) {
         needed.extend_from_slice(SERVICE_LABELS);
+    }
+    if request.plan.agent.image.is_some() {
+        needed.retain(|right| right.resource != CARRY_AGENT.resource);
     }
     useful.retain(|right| !needed.contains(right));
     Rights { needed, useful }
@@ -215,6 +221,9 @@ mod tests {
         let content = Content(b"x".as_slice().into());
         let secrets = vec![SecretFile { path: "/t".to_owned(), mode: 0o400, content }];
         check(UpRequest { secrets, ..request() }, &["create secrets", "delete secrets"]);
+        let mut by_image = request();
+        by_image.plan.agent.image = Some("agent:1".to_owned());
+        assert!(of(&by_image).needed.iter().all(|right| right.resource != "configmaps"));
         let claim = Some(serde_json::json!({}));
         check(
             UpRequest { claim, ..request() },

@@ -10,7 +10,7 @@ use towline_manifest::{
     Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, PersistentVolume, Resources,
     SecurityContext,
 };
-use towline_patcher::{DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage, Way};
+use towline_patcher::{Agent, DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage, Way};
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
@@ -148,6 +148,10 @@ fn plan(dev: &Dev) -> DevPlan {
             pre_stop: hook(&dev.lifecycle.pre_stop),
         },
         storage: storage(dev),
+        agent: Agent {
+            image: dev.init_container.as_ref().and_then(|init| init.image.clone()),
+            ..Agent::default()
+        },
         init_resources: dev.init_container.as_ref().and_then(|init| resources(&init.resources)),
         ..DevPlan::default()
     }

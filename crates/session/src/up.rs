@@ -189,9 +189,11 @@ pub(crate) async fn begin(
     }
     pausing?;
     let config_map = agent_object(&plan.request.agent, &plan.record);
-    ensure_agent(context, &config_map).await?;
-    let object = format!("ConfigMap {}", text(&config_map, "/metadata/name"));
-    let _ = event_tx.send(Event::Object { action: "created", object }).await;
+    if plan.request.plan.agent.image.is_none() {
+        ensure_agent(context, &config_map).await?;
+        let object = format!("ConfigMap {}", text(&config_map, "/metadata/name"));
+        let _ = event_tx.send(Event::Object { action: "created", object }).await;
+    }
     if let Some(claim) = &plan.claim
         && storage::ensure_claim(context, claim).await?
     {

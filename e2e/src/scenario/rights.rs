@@ -131,26 +131,24 @@ fn as_json(rules: &[Rule]) -> Value {
 
 /// Makes an account that may do this and nothing else. Returns the kubeconfig that logs in as it.
 async fn account(adapter: &KubeAdapter, rules: &[Rule]) -> PathBuf {
-    let (accounts, roles, bindings): (Api<ServiceAccount>, Api<Role>, Api<RoleBinding>) =
-        (adapter.api(), adapter.api(), adapter.api());
+    let accounts: Api<ServiceAccount> = adapter.api();
     let options = PostParams::default();
     let account = serde_json::from_value(json!({"metadata": {"name": NAME}})).unwrap();
     accounts.create(&options, &account).await.unwrap();
     let role = json!({"metadata": {"name": NAME}, "rules": as_json(rules)});
-    roles.create(&options, &serde_json::from_value(role).unwrap()).await.unwrap();
+    adapter.api::<Role>().create(&options, &serde_json::from_value(role).unwrap()).await.unwrap();
     let binding = json!({"metadata": {"name": NAME},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": adapter.namespace()}]});
-    bindings.create(&options, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    adapter.api::<RoleBinding>().create(&options, &serde_json::from_value(binding).unwrap()).await.unwrap();
     let request = accounts.create_token_request(NAME, &options, &TokenRequest::default()).await;
     let token = request.unwrap().status.expect("a token").token;
     adapter.kubeconfig(NAME, |config| log_in_with(config, &token))
 }
 
 async fn set_rules(adapter: &KubeAdapter, rules: &[Rule]) {
-    let roles: Api<Role> = adapter.api();
     let patch = Patch::Merge(json!({"rules": as_json(rules)}));
-    roles.patch(NAME, &PatchParams::default(), &patch).await.unwrap();
+    adapter.api::<Role>().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
 }
 
 /// The authorizer hears of a Role a moment after it was written.

@@ -98,7 +98,12 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
 /// Prints the Role, for the namespace that is meant.
 async fn role(ui: &mut Ui, global: &Global, request: Option<&UpRequest>) -> Outcome {
     let context = place::connect(ui, global).await?;
-    let rights = request.map_or_else(rights::plain, rights::of);
+    let mut request = request.cloned();
+    // The image that could carry the agent is for those who can't get the right that this Role gives.
+    if let Some(request) = &mut request {
+        request.plan.agent.image = None;
+    }
+    let rights = request.as_ref().map_or_else(rights::plain, rights::of);
     ui.data(rights.role(&context.namespace).trim_end());
     Ok(exit_code::OK)
 }

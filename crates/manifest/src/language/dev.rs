@@ -157,8 +157,7 @@ static DEV_FIELDS: [Field; 40] = [
         Shape::List(&Shape::Text("secret.txt:/etc/token:400")),
         "Local files to mount: `local:remote[:mode]`.",
     ),
-    Field::new("initContainer", Shape::Object(&INIT_CONTAINER), "The init containers that fill folders.")
-        .differently("they run the dev container's own image"),
+    Field::new("initContainer", Shape::Object(&INIT_CONTAINER), "The init containers of the dev pod."),
     Field::new("remote", Shape::Number(0, PORT, 22_000), "The local port of an SSH server.").not_yet(NO_SSH),
     Field::new("sshServerPort", Shape::Number(1, PORT, 2222), "The SSH server's port in the pod.")
         .not_yet(NO_SSH),

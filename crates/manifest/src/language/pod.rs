@@ -144,8 +144,9 @@ pub(crate) static INIT_CONTAINER: Object = Object {
     what: "`initContainer`",
     rule: Rule::Free,
     fields: &[
-        Field::new("image", Shape::Text("example.com/tools:1"), "The image of Okteto's init container.")
-            .differently("nothing of it is needed, so it is not pulled"),
+        Field::new("image", Shape::Text("example.com/tools:1"), "An image that holds the agent.").differently(
+            "it is used only without the right to create ConfigMaps, and must hold `/.towline/bin/agent` of this version",
+        ),
         Field::new("resources", Shape::Object(&RESOURCES), "What they ask for and may use."),
     ],
 };

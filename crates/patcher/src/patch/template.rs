@@ -13,7 +13,7 @@ use crate::workload::text;
 
 const TEMPLATE: &str = "spec.template";
 pub(super) const POD: &str = "spec.template.spec";
-const AGENT_VOLUME: &str = "towline-agent";
+pub(super) const AGENT_VOLUME: &str = "towline-agent";
 const RUN_VOLUME: &str = "towline-run";
 /// Where an init container sees the volume that it fills; the image's own folder stays visible at its place.
 pub(super) const SEED_MOUNT: &str = "/.towline/seed";
@@ -52,6 +52,7 @@ pub(super) fn edit(
     edit_mounts(&mut container, &at, &name, &mounted, edits)?;
     edit_volumes(pod, plan, &mounted, edits)?;
     volumes::edit_group(pod, &container, plan, edits)?;
+    volumes::add_agent(pod, &container, plan, edits)?;
     volumes::add_seeds(pod, &container, plan, &mounted, edits)?;
     pod["containers"][index] = Value::Object(container);
     edit_scheduling(pod, plan, edits)
@@ -277,14 +278,17 @@ fn edit_volumes(
 ) -> Result<(), PlanError> {
     // The kubelet gives the file the volume's mode, which must let any user of the container run it.
     let file = AGENT_PATH.rsplit('/').next().unwrap_or(AGENT_PATH);
-    let binary = json!({
-        "name": AGENT_VOLUME,
-        "configMap": {
-            "name": plan.agent.config_map,
-            "defaultMode": 0o555,
-            "items": [{"key": plan.agent.key, "path": file}],
-        },
-    });
+    let binary = match plan.agent.image {
+        Some(_) => json!({"name": AGENT_VOLUME, "emptyDir": {"sizeLimit": "16Mi"}}),
+        None => json!({
+            "name": AGENT_VOLUME,
+            "configMap": {
+                "name": plan.agent.config_map,
+                "defaultMode": 0o555,
+                "items": [{"key": plan.agent.key, "path": file}],
+            },
+        }),
+    };
     let socket = json!({"name": RUN_VOLUME, "emptyDir": {"sizeLimit": "16Mi"}});
     let own = [(binary, "the agent's binary"), (socket, "the agent's socket")];
     let more = mounted.iter().filter_map(|mounted| Some((mounted.volume.clone()?, mounted.reason)));

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::edits::{Edits, child, list};
-use super::template::{POD, SEED_MOUNT, agent_mount, check_folder, free_name};
+use super::template::{AGENT_VOLUME, POD, SEED_MOUNT, agent_mount, check_folder, free_name};
 use crate::names::SECRETS_ANNOTATION;
 use crate::plan::{DevPlan, PlanError};
 use crate::workload::text;
@@ -84,6 +84,33 @@ pub(super) fn all(plan: &DevPlan) -> Result<Vec<Mounted>, PlanError> {
         }
     }
     Ok(all)
+}
+
+/// Adds the init container that brings the agent out of its image, where it does not come in a ConfigMap.
+pub(super) fn add_agent(
+    pod: &mut Map<String, Value>,
+    container: &Map<String, Value>,
+    plan: &DevPlan,
+    edits: &mut Edits,
+) -> Result<(), PlanError> {
+    let Some(image) = &plan.agent.image else { return Ok(()) };
+    let mut init = json!({
+        "name": AGENT_VOLUME,
+        "image": image,
+        "command": [towline_protocol::AGENT_PATH, "seed", towline_protocol::AGENT_MOUNT, SEED_MOUNT],
+        "volumeMounts": [{"name": AGENT_VOLUME, "mountPath": SEED_MOUNT}],
+    });
+    for key in ["securityContext", "resources"] {
+        if let Some(value) = container.get(key) {
+            init[key] = value.clone();
+        }
+    }
+    if let Some(resources) = &plan.init_resources {
+        init["resources"] = resources.clone();
+    }
+    free_name(pod, "initContainers", AGENT_VOLUME)?;
+    let reason = "brings the agent in from its image";
+    edits.push(pod, POD, "initContainers", &format!("name={AGENT_VOLUME}"), init, reason)
 }
 
 /// Adds an init container for each folder that begins with the image's files: the dev container's image and user

@@ -16,7 +16,11 @@ pub(crate) fn plan() -> DevPlan {
     DevPlan {
         session: SESSION.to_owned(),
         dev_name: "api".to_owned(),
-        agent: Agent { config_map: "towline-agent-amd64-0a1b2c3d".to_owned(), key: "agent".to_owned() },
+        agent: Agent {
+            config_map: "towline-agent-amd64-0a1b2c3d".to_owned(),
+            key: "agent".to_owned(),
+            image: None,
+        },
         ..DevPlan::default()
     }
 }

@@ -137,6 +137,34 @@ fn init_containers_may_have_resources_of_their_own() {
 }
 
 #[test]
+fn the_agent_may_come_out_of_an_image() {
+    let storage = Storage { kept: vec![kept("/app")], ..Storage::default() };
+    let mut plan = DevPlan { storage, ..plan() };
+    plan.agent.image = Some("registry.example/agent:1".to_owned());
+    let clone = clone_of(&restricted(), &plan).unwrap().object;
+    let spec = &clone["spec"]["template"]["spec"];
+    let agent = spec["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "towline-agent");
+    assert_eq!(agent.unwrap()["emptyDir"], json!({"sizeLimit": "16Mi"}));
+    let init = spec["initContainers"].as_array().unwrap();
+    let names: Vec<_> = init.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    let (first, second) = (names.len() - 2, names.len() - 1);
+    assert_eq!(names[first..], ["towline-agent", "towline-seed"], "what fills folders runs the agent");
+    assert_eq!(init[first]["image"], "registry.example/agent:1");
+    assert_eq!(
+        init[first]["command"],
+        json!(["/.towline/bin/agent", "seed", "/.towline/bin", "/.towline/seed"])
+    );
+    assert_eq!(
+        init[first]["volumeMounts"],
+        json!([{"name": "towline-agent", "mountPath": "/.towline/seed"}])
+    );
+    let own = &restricted()["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(init[first]["securityContext"], own["securityContext"]);
+    assert!(!clone.to_string().contains("configMap\":{\"defaultMode"), "no ConfigMap is mounted");
+    assert_eq!(init[second]["volumeMounts"][0]["name"], "towline-agent");
+}
+
+#[test]
 fn what_does_not_fit_is_said() {
     let check = |storage: Storage, expected: &str| {
         let error = clone_of(&realistic(), &DevPlan { storage, ..plan() }).unwrap_err().to_string();
