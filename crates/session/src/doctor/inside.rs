@@ -213,9 +213,9 @@ pub(super) fn listens(facts: &Facts) -> Vec<Outcome> {
                 .into_iter()
                 .collect();
             let open = if others.is_empty() {
-                "nothing is".to_owned()
+                "no port is open".to_owned()
             } else {
-                format!("open is {}", others.join(", "))
+                format!("open are {}", others.join(", "))
             };
             warn(
                 format!("nothing listens on port {port}, where Service {service} looks; {open}"),
