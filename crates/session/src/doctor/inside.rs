@@ -282,8 +282,8 @@ mod tests {
         };
         expect(&listens(&at(&[(3000, false), (9229, true)])), Pass, "port 3000");
         expect(&listens(&at(&[(3000, true)])), Fail, "loopback only");
-        expect(&listens(&at(&[(5173, false)])), Warn, "open is 5173");
-        expect(&listens(&at(&[])), Warn, "nothing is");
+        expect(&listens(&at(&[(5173, false)])), Warn, "open are 5173");
+        expect(&listens(&at(&[])), Warn, "no port is open");
         expect(&listens(&with(Inside::default())), Unknown, "no cat");
         expect(
             &listens(&Facts {
