@@ -13,3 +13,4 @@ pub mod rights;
 pub mod session;
 pub mod storage;
 pub mod truce;
+pub mod workloads;

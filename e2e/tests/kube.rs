@@ -4,7 +4,7 @@ use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
     canary, contention, interactive, kill, loss, monorepo, refusal, restricted, rights, session, storage,
-    truce,
+    truce, workloads,
 };
 
 macro_rules! scenarios {
@@ -60,4 +60,26 @@ async fn a_restricted_namespace_and_no_shell() {
         run(restricted, async |adapter| restricted::no_shell(&adapter, &tools).await).await;
     })
     .await;
+}
+
+macro_rules! workloads {
+    ($($name:ident = $case:expr;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let name = stringify!($name).replace('_', "-");
+                run(KubeAdapter::new(&name, &[]).await, async |adapter| workloads::play(&adapter, $case).await).await;
+            }
+        )*
+    };
+}
+
+workloads! {
+    a_deployment_swapped = workloads::SWAPPED;
+    a_deployment_in_place = workloads::IN_PLACE;
+    a_stateful_set = workloads::STATEFUL;
+    a_stateful_set_swapped = workloads::STATEFUL_SWAPPED;
+    a_daemon_set = workloads::DAEMON;
+    a_replica_set = workloads::REPLICAS;
+    a_cron_job = workloads::CRON;
 }

@@ -6,6 +6,7 @@
 mod clone;
 mod crash;
 mod deployments;
+mod in_place;
 mod journal;
 mod server;
 mod storage;
