@@ -158,7 +158,8 @@ fn is_version(text: &str) -> bool {
     text.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-fn named(kind: &str) -> Option<&'static Resource> {
+/// Returns the kind that users mean by a word such as `sts`.
+pub(crate) fn named(kind: &str) -> Option<&'static Resource> {
     let kind = kind.to_ascii_lowercase();
     KNOWN.iter().find(|(_, names)| names.contains(&kind.as_str())).map(|(resource, _)| *resource)
 }

@@ -149,9 +149,10 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     })?;
     let resumed = existing(context, &found, request.takeover).await?;
     let way = entry::way(&found, &holder, &request, resumed.as_ref().map(|(_, held)| held))?;
-    let of_kind = rights::of_kind(found.resource, way);
+    let mut all = rights::of(&request);
+    let mut of_kind = rights::of_kind(found.resource, way);
+    of_kind.retain(|right| !all.needed.contains(right));
     if !of_kind.is_empty() {
-        let mut all = rights::of(&request);
         all.useful.retain(|right| !of_kind.contains(right));
         all.needed.extend(of_kind);
         rights = rights_suffice(context, &all, &mut Vec::new()).await?;

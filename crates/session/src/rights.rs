@@ -6,7 +6,8 @@ use std::fmt::Write;
 use towline_cluster::port::{CONTROLLER_REVISIONS, DEPLOYMENTS, PODS, REPLICA_SETS, Resource, Right};
 use towline_patcher::Way;
 
-use crate::request::UpRequest;
+use crate::kinds;
+use crate::request::{UpRequest, Workload};
 
 const fn right(
     verb: &'static str,
@@ -101,6 +102,20 @@ pub fn of(request: &UpRequest) -> Rights {
     if request.plan.agent.image.is_some() {
         needed.retain(|right| right.resource != CARRY_AGENT.resource);
     }
+    // A kind that the manifest names; another one is found out before the first write.
+    if let Workload::Name(name) = &request.workload
+        && let Some((kind, _)) = name.split_once('/')
+        && let Some(kind) = kinds::named(kind)
+    {
+        let by_pod = matches!(kind.kind, "StatefulSet" | "DaemonSet");
+        let way = request.way.unwrap_or(if by_pod { Way::InPlace } else { Way::Swap });
+        needed.extend(of_kind(kind, way));
+        if way == Way::InPlace {
+            // Without it the session's own revisions stay in the kind's history.
+            let revisions = if by_pod { CONTROLLER_REVISIONS } else { REPLICA_SETS };
+            useful.push(right("delete", revisions.group, revisions.plural, ""));
+        }
+    }
     useful.retain(|right| !needed.contains(right));
     Rights { needed, useful }
 }
@@ -172,7 +187,6 @@ mod tests {
     use super::*;
     use crate::context::AgentSource;
     use crate::controllers::truce::Gitops;
-    use crate::request::Workload;
     use crate::storage::{Content, SecretFile};
 
     fn request() -> UpRequest {
@@ -224,6 +238,19 @@ mod tests {
         let mut by_image = request();
         by_image.plan.agent.image = Some("agent:1".to_owned());
         assert!(of(&by_image).needed.iter().all(|right| right.resource != "configmaps"));
+        let workload = |name: &str| UpRequest { workload: Workload::Name(name.to_owned()), ..request() };
+        check(workload("deploy/web"), &[]);
+        check(workload("cronjob/web"), &["get cronjobs", "watch cronjobs", "patch cronjobs"]);
+        check(
+            workload("sts/web"),
+            &[
+                "get statefulsets",
+                "watch statefulsets",
+                "patch statefulsets",
+                "list controllerrevisions",
+                "delete pods",
+            ],
+        );
         let claim = Some(serde_json::json!({}));
         check(
             UpRequest { claim, ..request() },
