@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use towline_protocol::{ControlReply, ControlRequest, ProcessState};
 
 use crate::stand::{Agent, in_time, is_alive, on_terminal, program, script, status_line, until};
@@ -197,6 +197,32 @@ async fn wrong_command_lines_are_refused() {
             assert_eq!(output.status.code(), Some(code), "{arguments:?}");
             assert!(output.stderr.starts_with(b"towline-agent: "));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_says_when_nobody_looks_any_more() {
+    in_time(async {
+        let temp = tempfile::tempdir().unwrap();
+        let run_dir = temp.path().join("run");
+        fs::create_dir(&run_dir).unwrap();
+        let mut agent = Agent::start(temp, run_dir, |command| {
+            command.stderr(Stdio::piped());
+        })
+        .await;
+        let mut log = BufReader::new(agent.process.stderr.take().unwrap()).lines();
+        let client = agent.client().await;
+        client.start(script("echo hello; sleep 100000")).await.unwrap();
+        client.attach(0, None).await.until("hello").await;
+        client.vanish().await;
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("the laptop is away; the command goes on") {
+                break;
+            }
+        }
+        let status = agent.client().await.status().await;
+        assert!(matches!(status.process, ProcessState::Running { .. }), "{status:?}");
     })
     .await;
 }
