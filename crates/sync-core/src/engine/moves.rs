@@ -100,9 +100,11 @@ impl Engine {
         self.replicas[side as usize].set(from, None);
         for (path, entry) in &at_old {
             self.dirty.insert(path.clone());
+            self.events.push_back(SyncEvent::Applied { side, path: path.clone(), deleted: true });
             if let Some(at) = renamed(path, from, to) {
                 self.replicas[side as usize].set(&at, Some(entry));
-                self.dirty.insert(at);
+                self.dirty.insert(at.clone());
+                self.events.push_back(SyncEvent::Applied { side, path: at, deleted: false });
             }
         }
         self.progress.files += 2 * at_old.len() as u64;
@@ -112,9 +114,6 @@ impl Engine {
         for path in [from, to] {
             take_from(&mut self.blocked, path, &mut self.dirty);
             self.wake(side, path);
-        }
-        for (path, deleted) in [(to, false), (from, true)] {
-            self.events.push_back(SyncEvent::Applied { side, path: path.clone(), deleted });
         }
     }
 
