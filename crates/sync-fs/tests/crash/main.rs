@@ -207,10 +207,7 @@ impl Scene {
 
     fn fresh(&self) -> &Path {
         let place = self.place.path();
-        for entry in fs::read_dir(place).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
-        }
+        empty(place);
         copy(self.before.path(), place);
         place
     }
@@ -369,6 +366,20 @@ fn walk(root: &Path, below: &Path, take: &mut impl FnMut(&Path, &Path)) {
     }
 }
 
+/// Takes everything out of a folder but the folders that are synced: those must stay the same ones.
+fn empty(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("local") || path.ends_with("remote") {
+            empty(&path);
+        } else if path.symlink_metadata().unwrap().is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -376,7 +387,7 @@ fn copy(from: &Path, to: &Path) {
         if kind.is_symlink() {
             symlink(fs::read_link(entry.path()).unwrap(), target).unwrap();
         } else if kind.is_dir() {
-            fs::create_dir(&target).unwrap();
+            fs::create_dir_all(&target).unwrap();
             fs::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
             copy(&entry.path(), &target);
         } else {
