@@ -9,6 +9,7 @@ use towline_patcher::{Held, Record};
 
 use crate::context::Context;
 use crate::error::SessionError;
+use crate::original::ATTEMPTS;
 
 /// How long a Lease is valid without being renewed, in seconds.
 pub const LEASE_SECONDS: u32 = 60;
@@ -57,25 +58,32 @@ impl Journal {
         Ok(Self { lease, record })
     }
 
-    /// Takes over a Lease that was read as `lease`; only this version of it.
+    /// Takes over a Lease that was read as `lease`, from whoever held it then. What a live holder writes meanwhile does
+    /// not keep it from being taken; that somebody else takes it does, or that one who was silent comes back.
     pub async fn take_over(context: &Context, lease: &Value) -> Result<Self, SessionError> {
-        let held = read(lease)?;
+        let mut lease = lease.clone();
+        let mut held = read(&lease)?;
         let holder = identity(context);
-        let body = towline_patcher::take_over(lease, &holder, &now(), LEASE_SECONDS);
-        let object = Object::new(LEASES, &context.namespace, &held.name);
-        match context.cluster.replace(&object, &body, &WriteOptions::default()).await {
-            Ok(lease) => Ok(Self { lease, record: held.record }),
-            Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) => {
-                let lease = context.cluster.get(&object).await?;
-                let now_held = read(&lease)?;
-                if now_held.holder == holder && now_held.uid == held.uid {
-                    Ok(Self { lease, record: now_held.record })
-                } else {
-                    Err(held_error(&now_held))
-                }
+        let was_silent = !is_alive(&held);
+        for _ in 0..ATTEMPTS {
+            let body = towline_patcher::take_over(&lease, &holder, &now(), LEASE_SECONDS);
+            let object = Object::new(LEASES, &context.namespace, &held.name);
+            match context.cluster.replace(&object, &body, &WriteOptions::default()).await {
+                Ok(lease) => return Ok(Self { lease, record: held.record }),
+                Err(ClusterError::Conflict { .. } | ClusterError::Ambiguous { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
+            lease = context.cluster.get(&object).await?;
+            let now_held = read(&lease)?;
+            if now_held.holder == holder && now_held.uid == held.uid {
+                return Ok(Self { lease, record: now_held.record });
+            }
+            if was_silent || (&now_held.holder, &now_held.uid) != (&held.holder, &held.uid) {
+                return Err(held_error(&now_held));
+            }
+            held = now_held;
         }
+        Err(held_error(&held))
     }
 
     /// Writes the record as it is now. What it describes may be done only after this said [`Written::Ours`].

@@ -2,5 +2,6 @@
 
 mod gc;
 mod plan;
+mod takeover;
 mod truce;
 mod world;
