@@ -177,6 +177,17 @@ mod tests {
 
     use super::*;
 
+    /// Checks the first of what a check found: its verdict, and words of what was seen or is to be typed.
+    #[track_caller]
+    pub(super) fn expect(found: &[Outcome], verdict: Verdict, words: &str) {
+        let all =
+            found.first().map(|seen| format!("{} {}", seen.seen, seen.mend.as_deref().unwrap_or_default()));
+        assert!(
+            found.first().is_some_and(|seen| seen.verdict == verdict) && all.unwrap().contains(words),
+            "{words}: {found:#?}"
+        );
+    }
+
     #[test]
     fn each_check_has_a_name_of_its_own_and_is_documented() {
         let page = include_str!("../../../docs/doctor.md");

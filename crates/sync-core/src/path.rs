@@ -74,6 +74,11 @@ impl RelPath {
         Self::new(format!("{}/{name}", self.0))
     }
 
+    /// Returns where this path, which is `from` or lies below it, is when that folder is at `to`.
+    pub fn renamed(&self, from: &Self, to: &Self) -> Result<Self, PathError> {
+        Self::new(format!("{to}{}", &self.0[from.0.len()..]))
+    }
+
     /// Tells whether this path lies below `folder` (a path does not lie below itself).
     pub fn is_below(&self, folder: &Self) -> bool {
         self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))

@@ -19,7 +19,7 @@ impl Workspace {
         self.store()?;
         let mut moves = Vec::new();
         for path in self.tree.known.at_or_below(Some(from)) {
-            let at = RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..]));
+            let at = path.renamed(from, to);
             let at = at.map_err(|_| Outcome::NeedContent)?;
             for path in [&path, &at] {
                 self.check_path(

@@ -107,7 +107,7 @@ impl WatchTable {
         let mut state = self.lock();
         rename()?;
         for path in crate::known::at_or_below(&state.watches, Some(from)) {
-            let at = RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..]));
+            let at = path.renamed(from, to);
             if let (Some(watch), Ok(at)) = (state.watches.remove(&path), at) {
                 state.folders.insert(watch, Some(at.clone()));
                 state.watches.insert(at, watch);

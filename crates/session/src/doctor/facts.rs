@@ -370,27 +370,42 @@ fn is_of(pod: &Value, original: &Value, session: Option<&str>) -> bool {
 
 /// Returns the names of the `ConfigMaps` that a workload's containers can't start without.
 fn config_maps(workload: &Value) -> BTreeSet<String> {
-    fn walk(value: &Value, found: &mut BTreeSet<String>) {
+    referred(workload, |key, value| {
+        let named = matches!(key, "configMapRef" | "configMapKeyRef" | "configMap");
+        let optional = value.get("optional") == Some(&Value::Bool(true));
+        if named && !optional { value.get("name") } else { None }
+    })
+}
+
+/// Returns the names that a pod template refers to: `name` finds one in a member and its value, or the value is looked
+/// through.
+pub(super) fn referred(
+    workload: &Value,
+    name: impl for<'v> Fn(&str, &'v Value) -> Option<&'v Value>,
+) -> BTreeSet<String> {
+    fn walk(
+        value: &Value,
+        name: &impl for<'v> Fn(&str, &'v Value) -> Option<&'v Value>,
+        found: &mut BTreeSet<String>,
+    ) {
         match value {
             Value::Object(members) => {
                 for (key, value) in members {
-                    let named = matches!(key.as_str(), "configMapRef" | "configMapKeyRef" | "configMap");
-                    let optional = value.get("optional") == Some(&Value::Bool(true));
-                    match value.get("name").and_then(Value::as_str) {
-                        Some(name) if named && !optional => {
+                    match name(key, value).and_then(Value::as_str) {
+                        Some(name) => {
                             found.insert(name.to_owned());
                         }
-                        _ => walk(value, found),
+                        None => walk(value, name, found),
                     }
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Array(items) => items.iter().for_each(|item| walk(item, name, found)),
             _ => {}
         }
     }
     let mut found = BTreeSet::new();
     if let Some(pod) = workload.pointer("/spec/template/spec") {
-        walk(pod, &mut found);
+        walk(pod, &name, &mut found);
     }
     found
 }

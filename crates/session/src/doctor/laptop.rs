@@ -344,22 +344,13 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::super::Verdict::{self, Fail, Pass, Unknown, Warn};
+    use super::super::Verdict::{Fail, Pass, Unknown, Warn};
+    use super::super::tests::expect;
     use super::*;
 
     fn with(folder: FolderSeen) -> Facts {
         let folder = FolderSeen { local: "/src".to_owned(), ..folder };
         Facts { laptop: Laptop { folders: vec![folder], ..Laptop::default() }, ..Facts::nothing("no") }
-    }
-
-    #[track_caller]
-    fn expect(found: &[Outcome], verdict: Verdict, words: &str) {
-        let all =
-            found.first().map(|seen| format!("{} {}", seen.seen, seen.mend.as_deref().unwrap_or_default()));
-        assert!(
-            found.first().is_some_and(|seen| seen.verdict == verdict) && all.unwrap().contains(words),
-            "{words}: {found:#?}"
-        );
     }
 
     #[test]

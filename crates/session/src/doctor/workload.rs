@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::facts::referred;
 use super::{Facts, Outcome, fail, pass, unknown, warn};
 use crate::controllers::Effect;
 use crate::gc;
@@ -234,32 +235,11 @@ pub(super) fn references(facts: &Facts) -> Vec<Outcome> {
 
 /// Returns the names of the Secrets that a workload refers to.
 fn secrets(workload: &Value) -> BTreeSet<String> {
-    fn walk(value: &Value, found: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(members) => {
-                for (key, value) in members {
-                    let name = match key.as_str() {
-                        "secretRef" | "secretKeyRef" => value.get("name"),
-                        "secretName" => Some(value),
-                        _ => None,
-                    };
-                    match name.and_then(Value::as_str) {
-                        Some(name) => {
-                            found.insert(name.to_owned());
-                        }
-                        None => walk(value, found),
-                    }
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            _ => {}
-        }
-    }
-    let mut found = BTreeSet::new();
-    if let Some(pod) = workload.pointer("/spec/template/spec") {
-        walk(pod, &mut found);
-    }
-    found
+    referred(workload, |key, value| match key {
+        "secretRef" | "secretKeyRef" => value.get("name"),
+        "secretName" => Some(value),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -268,8 +248,9 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::Verdict::{self, Fail, Pass, Unknown, Warn};
+    use super::super::Verdict::{Fail, Pass, Unknown, Warn};
     use super::super::facts::{Planned, SessionSeen};
+    use super::super::tests::expect;
     use super::*;
     use crate::obstacle::Obstacle;
 
@@ -294,16 +275,6 @@ mod tests {
             tool: "0.0.1".to_owned(),
             container: "a".to_owned(),
         }
-    }
-
-    #[track_caller]
-    fn expect(found: &[Outcome], verdict: Verdict, words: &str) {
-        let all =
-            found.first().map(|seen| format!("{} {}", seen.seen, seen.mend.as_deref().unwrap_or_default()));
-        assert!(
-            found.first().is_some_and(|seen| seen.verdict == verdict) && all.unwrap().contains(words),
-            "{words}: {found:#?}"
-        );
     }
 
     #[test]

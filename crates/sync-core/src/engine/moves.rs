@@ -101,7 +101,7 @@ impl Engine {
         for (path, entry) in &at_old {
             self.dirty.insert(path.clone());
             self.events.push_back(SyncEvent::Applied { side, path: path.clone(), deleted: true });
-            if let Some(at) = renamed(path, from, to) {
+            if let Ok(at) = path.renamed(from, to) {
                 self.replicas[side as usize].set(&at, Some(entry));
                 self.dirty.insert(at.clone());
                 self.events.push_back(SyncEvent::Applied { side, path: at, deleted: false });
@@ -123,14 +123,10 @@ impl Engine {
     pub(super) fn held_by_move(&self, from: &RelPath, to: &RelPath) -> Vec<(RelPath, Option<Entry>)> {
         let folder = [(from, &Entry::Directory)];
         let all: Vec<_> = folder.into_iter().chain(below(self.base.entries(), from)).collect();
-        let came =
-            all.iter().filter_map(|(path, entry)| Some((renamed(path, from, to)?, Some((*entry).clone()))));
+        let came = all
+            .iter()
+            .filter_map(|(path, entry)| Some((path.renamed(from, to).ok()?, Some((*entry).clone()))));
         let went = all.iter().rev().map(|(path, _)| ((*path).clone(), None));
         came.chain(went).collect()
     }
-}
-
-/// Returns where what is at or below `from` is when that folder is at `to`.
-fn renamed(path: &RelPath, from: &RelPath, to: &RelPath) -> Option<RelPath> {
-    RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..])).ok()
 }

@@ -479,7 +479,7 @@ impl World {
         moved.extend(below(&disk.nodes, from).map(|(path, _)| path.clone()));
         for path in moved {
             let node = disk.nodes.get(&path).cloned();
-            let new = RelPath::new(format!("{to}{}", &path.as_str()[from.as_str().len()..])).unwrap();
+            let new = path.renamed(from, to).unwrap();
             disk.edit(&path, None);
             disk.edit(&new, node);
         }
