@@ -35,13 +35,39 @@ pub async fn sessions(context: &Context) -> Result<Vec<(Value, Held)>, SessionEr
     leases.into_iter().map(|lease| Ok((lease.clone(), journal::read(&lease)?))).collect()
 }
 
-/// Reads the session of one workload, by its name.
-pub async fn session_of(context: &Context, workload: &str) -> Result<(Value, Held), SessionError> {
-    let found = sessions(context).await?.into_iter().find(|(_, held)| held.record.name == workload);
-    found.ok_or_else(|| SessionError::NotHeld {
-        what: Some(workload.to_owned()),
+/// Reads the session of one workload, by its name, or by kind and name as `statefulset/db`.
+pub async fn session_of(context: &Context, name: &str) -> Result<(Value, Held), SessionError> {
+    let mut found = sessions(context).await?;
+    found.retain(|(_, held)| is_of(&held.record, name));
+    if found.len() > 1 {
+        return Err(SessionError::WorkloadAmbiguous {
+            what: format!("the name {name}"),
+            namespace: context.namespace.clone(),
+            names: found.iter().map(|(_, held)| full_name(&held.record)).collect(),
+        });
+    }
+    found.pop().ok_or_else(|| SessionError::NotHeld {
+        what: Some(name.to_owned()),
         namespace: context.namespace.clone(),
     })
+}
+
+/// Tells whether `name` means this session: the name of its workload, alone or behind its kind as in `statefulset/db`, or
+/// that of its dev service.
+pub fn is_meant(record: &Record, name: &str) -> bool {
+    record.dev_name == name || is_of(record, name)
+}
+
+fn is_of(record: &Record, name: &str) -> bool {
+    match name.split_once('/') {
+        None => record.name == name,
+        Some((kind, name)) => record.name == name && kinds::is_called(record, kind),
+    }
+}
+
+/// Returns kind and name of a session's workload as users type them, such as `statefulset/db`.
+pub fn full_name(record: &Record) -> String {
+    format!("{}/{}", record.kind.to_ascii_lowercase(), record.name)
 }
 
 /// Ends a session: takes its Lease, restores the original, removes everything of ours, the Lease last.

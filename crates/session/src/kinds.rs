@@ -164,6 +164,15 @@ pub(crate) fn named(kind: &str) -> Option<&'static Resource> {
     KNOWN.iter().find(|(_, names)| names.contains(&kind.as_str())).map(|(resource, _)| *resource)
 }
 
+/// Tells whether users mean the kind of a record's original by this word.
+pub(crate) fn is_called(record: &Record, kind: &str) -> bool {
+    if let Some(resource) = named(kind) {
+        return resource == of_record(record);
+    }
+    let kind = kind.split('.').next().unwrap_or_default();
+    kind.eq_ignore_ascii_case(&record.kind) || kind == record.plural
+}
+
 /// A Deployment first, then a `StatefulSet`, then whatever else has the name alone.
 async fn by_name(context: &Context, name: &str) -> Result<Found, SessionError> {
     let read = async |resource: &'static Resource| {

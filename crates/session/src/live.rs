@@ -127,7 +127,7 @@ impl Live {
         let machine = Machine::new(folder_txs.len(), hold, reparks, patience, answer);
         let state = self.state(&machine);
         let folder_count = folder_txs.len();
-        let state_folder = state_file::folder(&self.context, &self.journal.record.name);
+        let state_folder = state_file::folder(&self.context, &self.journal.record);
         let mut actor = Actor {
             machine,
             started: Instant::now(),

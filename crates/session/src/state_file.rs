@@ -59,11 +59,13 @@ pub struct FolderState {
     pub conflicts: Vec<(String, String)>,
 }
 
-/// Returns the folder of a workload's files: `sessions/<cluster>/<namespace>/<workload>`, where the cluster is a hash
-/// of its address.
-pub fn folder(context: &Context, workload: &str) -> PathBuf {
+/// Returns the folder of a session's files: `sessions/<cluster>/<namespace>/<lease>`, where the cluster is a hash of its
+/// address: contexts of one name may lead to two clusters, and workloads of two kinds may have one name. What lies there
+/// under another name is nobody's.
+pub fn folder(context: &Context, record: &Record) -> PathBuf {
     let server = blake3::hash(context.cluster.target().server.as_bytes()).to_hex();
-    context.home.join("sessions").join(&server[..16]).join(&context.namespace).join(workload)
+    let lease = towline_patcher::lease_name(&record.kind, &record.name);
+    context.home.join("sessions").join(&server[..16]).join(&record.namespace).join(lease)
 }
 
 /// Writes the state whole, readable by this user only.
@@ -88,7 +90,7 @@ pub fn remove(folder: &Path) {
 
 /// Returns the process of this machine that holds the record's session, if it still runs.
 pub fn live_process(context: &Context, record: &Record) -> Option<SessionState> {
-    let state = read(&folder(context, &record.name))?;
+    let state = read(&folder(context, record))?;
     (state.session == record.session && state.pid != std::process::id() && is_running(&state))
         .then_some(state)
 }
@@ -113,6 +115,67 @@ pub fn start_of(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_means_one_session_of_one_cluster() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = |machine: &str, kind: &str, name: &str| {
+            let options = towline_cluster::embedded::EmbeddedOptions {
+                state_dir: temp.path().join(machine),
+                agent: temp.path().join("no-agent"),
+                namespace: None,
+                images: Vec::new(),
+                path_env: String::new(),
+            };
+            let context = Context {
+                cluster: towline_cluster::embedded::open(options).unwrap(),
+                namespace: "default".to_owned(),
+                home: temp.path().to_owned(),
+                holder: "ann@laptop".to_owned(),
+            };
+            folder(&context, &record(kind, name))
+        };
+        let all = [
+            ("a", "Deployment", "web"),
+            ("a", "StatefulSet", "web"),
+            ("a", "Deployment", "api"),
+            ("b", "Deployment", "web"),
+        ];
+        let places: std::collections::BTreeSet<_> =
+            all.map(|(machine, kind, name)| place(machine, kind, name)).into();
+        assert_eq!(places.len(), all.len(), "{places:?}");
+    }
+
+    #[test]
+    fn a_session_is_meant_by_its_workload_and_by_its_dev_service() {
+        let check = |kind: &str, name: &str, expected: bool| {
+            assert_eq!(crate::down::is_meant(&record(kind, "web"), name), expected, "{kind} {name}");
+        };
+        check("Deployment", "web", true);
+        check("Deployment", "dev", true);
+        check("Deployment", "api", false);
+        check("Deployment", "deploy/web", true);
+        check("Deployment", "statefulset/web", false);
+        check("StatefulSet", "sts/web", true);
+        check("StatefulSet", "statefulset/api", false);
+        assert_eq!(crate::down::full_name(&record("StatefulSet", "web")), "statefulset/web");
+    }
+
+    fn record(kind: &str, name: &str) -> Record {
+        let pod = serde_json::json!({"spec": {"containers": [{"name": "main"}]}});
+        let original = serde_json::json!({
+            "apiVersion": "apps/v1", "kind": kind,
+            "metadata": {"name": name, "namespace": "default", "uid": "1", "resourceVersion": "1"},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": pod},
+        });
+        let plan = towline_patcher::DevPlan {
+            session: "abcdefghij".to_owned(),
+            dev_name: "dev".to_owned(),
+            ..towline_patcher::DevPlan::default()
+        };
+        let clone = towline_patcher::clone_of(&original, &plan).unwrap();
+        Record::new(&original, &plan, &clone, "test").unwrap()
+    }
 
     #[test]
     fn a_process_is_known_by_its_number_and_its_start() {

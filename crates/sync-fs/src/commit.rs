@@ -209,7 +209,7 @@ impl Workspace {
         let store = self.store.as_mut().ok_or_else(unwritable)?;
         let stage = match store.stage.take() {
             Some(stage) => stage,
-            None => Stage::open(&self.tree.root)
+            None => Stage::open(&self.tree.root, store.stage_name.as_deref())
                 .map_err(|error| Outcome::Failed(failure("make a staging folder", &error)))?,
         };
         Ok(store.stage.insert(stage))

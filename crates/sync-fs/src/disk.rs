@@ -115,19 +115,12 @@ impl Root {
     }
 
     /// Keeps others from working on this folder as long as it is open here. Fails with `WouldBlock` when somebody does.
-    pub(crate) fn lock(&self) -> io::Result<()> {
-        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                let message = "another sync session is using this folder";
-                Err(io::Error::new(io::ErrorKind::WouldBlock, message))
-            }
-            // A file system without such locks (some NFS): nothing to be had, and no reason not to sync.
-            Ok(())
-            | Err(
-                Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::INVAL | Errno::PERM,
-            ) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Those that keep what is theirs elsewhere may work on it side by side: to each, the others are like any program
+    /// that writes there.
+    pub(crate) fn lock(&self, keep: Option<&OwnedFd>) -> io::Result<()> {
+        let Some(keep) = keep else { return lock(&self.fd, FlockOperation::NonBlockingLockExclusive) };
+        lock(&self.fd, FlockOperation::NonBlockingLockShared)?;
+        lock(keep, FlockOperation::NonBlockingLockExclusive)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -239,6 +232,22 @@ pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     match statx(folder, name, flags, WANTED) {
         Ok(stat) => Ok(from_statx(&stat)),
         Err(Errno::NOSYS | Errno::PERM) => Ok(from_stat(&statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a lock on an open folder, if it can be had now.
+fn lock(folder: &OwnedFd, operation: FlockOperation) -> io::Result<()> {
+    match flock(folder, operation) {
+        Err(Errno::WOULDBLOCK) => {
+            let message = "another sync session is using this folder";
+            Err(io::Error::new(io::ErrorKind::WouldBlock, message))
+        }
+        // A file system without such locks (some NFS): nothing to be had, and no reason not to sync.
+        Ok(())
+        | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::INVAL | Errno::PERM) => {
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

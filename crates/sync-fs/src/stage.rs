@@ -17,6 +17,8 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const IGNORE: &str = ".gitignore";
 const INCOMING: &str = "incoming";
 const DISPLACED: &str = "displaced";
+/// How often the private folder may go while it is opened.
+const MOST_LEAVERS: usize = 100;
 /// The name of the folder for what was displaced for good.
 pub(crate) const TRASH: &str = "trash";
 
@@ -24,6 +26,8 @@ pub(crate) const TRASH: &str = "trash";
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: OwnedFd,
+    /// Its name in the private folder; `None`: it is the private folder itself.
+    name: Option<String>,
     /// New content, incomplete or not yet in its place: worthless after a crash.
     incoming: Arc<OwnedFd>,
     /// Old content, moved away and not yet judged: precious after a crash.
@@ -31,9 +35,13 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes the staging folder of `root`, or opens it: nobody else may be able to reach into it. The root is locked.
-    pub(crate) fn open(root: &Root) -> io::Result<Self> {
-        let folder = open_private(root.fd(), STAGE_DIR)?;
+    /// Makes the staging folder of `root`, or opens it: nobody else may be able to reach into it. It is that of a session
+    /// which has the root for itself, or of the `name`d one beside others; either is locked.
+    pub(crate) fn open(root: &Root, name: Option<&str>) -> io::Result<Self> {
+        let folder = match name {
+            None => open_private(root.fd(), STAGE_DIR)?,
+            Some(name) => open_beside_others(root, name)?,
+        };
         match create(folder.as_fd(), IGNORE) {
             Ok(mut file) => file.write_all(b"*\n")?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -48,7 +56,8 @@ impl Stage {
                 Err(_) => remove(incoming.as_fd(), name.as_slice())?,
             }
         }
-        Ok(Self { folder, incoming: Arc::new(incoming), displaced })
+        let name = name.map(str::to_owned);
+        Ok(Self { folder, name, incoming: Arc::new(incoming), displaced })
     }
 
     pub(crate) fn folder(&self) -> BorrowedFd<'_> {
@@ -94,9 +103,30 @@ impl Stage {
             let _left = unlinkat(&self.folder, INCOMING, AtFlags::REMOVEDIR)
                 .and_then(|()| unlinkat(&self.folder, DISPLACED, AtFlags::REMOVEDIR))
                 .and_then(|()| unlinkat(&self.folder, IGNORE, AtFlags::empty()))
-                .and_then(|()| unlinkat(root.fd(), STAGE_DIR, AtFlags::REMOVEDIR));
+                .map_err(io::Error::from)
+                .and_then(|()| self.remove_itself(root));
         }
     }
+
+    fn remove_itself(&self, root: &Root) -> io::Result<()> {
+        if let Some(name) = &self.name {
+            unlinkat(open_folder(root.fd(), STAGE_DIR)?, name, AtFlags::REMOVEDIR)?;
+        }
+        // With something of another session in it, it stays.
+        Ok(unlinkat(root.fd(), STAGE_DIR, AtFlags::REMOVEDIR)?)
+    }
+}
+
+/// Opens the folder `name` in the private folder at a root, which whoever leaves last takes along at any time.
+fn open_beside_others(root: &Root, name: &str) -> io::Result<OwnedFd> {
+    for _ in 0..MOST_LEAVERS {
+        let private = open_private(root.fd(), STAGE_DIR)?;
+        match open_private(private.as_fd(), name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+    }
+    Err(io::Error::from_raw_os_error(Errno::BUSY.raw_os_error()))
 }
 
 /// Makes or opens the folder `name` in `folder`, reachable for nobody but us.

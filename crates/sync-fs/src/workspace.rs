@@ -58,6 +58,8 @@ pub(crate) struct Workspace {
 pub(crate) struct Store {
     /// Beside a folder of our own it stands only while something is under way.
     pub(crate) stage: Option<Stage>,
+    /// The name of the staging folder, where it stands beside those of other sessions.
+    pub(crate) stage_name: Option<String>,
     pub(crate) trash: Trash,
     pub(crate) conflicts: Option<Arc<OwnedFd>>,
 }
@@ -91,7 +93,7 @@ impl Workspace {
             keep => keep.map(open_keep).transpose(),
         };
         let keep = keep.map_err(|error| failure("open the folder for conflicts and trash", &error))?;
-        match if looks { Ok(()) } else { root.lock() } {
+        match if looks { Ok(()) } else { root.lock(keep.as_ref()) } {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(refusal(Errno::BUSY, format!("{}: {error}", path.display())));
@@ -254,7 +256,11 @@ fn open_keep(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn open_store(root: &Root, keep: Option<&OwnedFd>, trash_limit: u64) -> io::Result<Store> {
-    let stage = Stage::open(root)?;
+    let stage_name = keep.map(|keep| stat_of(keep.as_fd())).transpose()?.map(|stat| {
+        let Identity { device, inode } = stat.identity;
+        format!("{device:x}-{inode:x}")
+    });
+    let stage = Stage::open(root, stage_name.as_deref())?;
     let beside: BorrowedFd<'_> = keep.map_or(stage.folder(), AsFd::as_fd);
     let mut trash = Trash::open(open_private(beside, TRASH)?, trash_limit)?;
     trash.recover(stage.displaced())?;
@@ -264,7 +270,7 @@ fn open_store(root: &Root, keep: Option<&OwnedFd>, trash_limit: u64) -> io::Resu
             remove(folder.as_fd(), name.as_slice())?;
         }
     }
-    Ok(Store { stage: Some(stage), trash, conflicts })
+    Ok(Store { stage: Some(stage), stage_name, trash, conflicts })
 }
 
 fn is_read_only(error: &io::Error) -> bool {

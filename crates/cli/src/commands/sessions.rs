@@ -14,7 +14,7 @@ use crate::ui::Ui;
 pub(crate) async fn matching(context: &Context, name: Option<&str>) -> Result<Vec<(Value, Held)>, Failure> {
     let mut sessions = down::sessions(context).await?;
     if let Some(name) = name {
-        sessions.retain(|(_, held)| held.record.name == name || held.record.dev_name == name);
+        sessions.retain(|(_, held)| down::is_meant(&held.record, name));
     }
     Ok(sessions)
 }
@@ -51,7 +51,7 @@ pub(crate) fn age(time: Duration) -> String {
 pub(crate) async fn one(context: &Context, name: Option<&str>) -> Result<(Value, Held), Failure> {
     let mut sessions = matching(context, name).await?;
     if sessions.len() > 1 {
-        let names: Vec<_> = sessions.iter().map(|(_, held)| held.record.name.clone()).collect();
+        let names: Vec<_> = sessions.iter().map(|(_, held)| down::full_name(&held.record)).collect();
         return Err(Failure::new(format!("several workloads are in dev mode: {}", names.join(", ")))
             .hint("name one of them")
             .code(crate::exit_code::USAGE));

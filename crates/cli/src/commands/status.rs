@@ -27,7 +27,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         let view = sessions::dev_pod(&context, &held)
             .await?
             .map(|found| pod::view(&found, &record.container, &events));
-        let local = state_file::read(&state_file::folder(&context, &record.name))
+        let local = state_file::read(&state_file::folder(&context, record))
             .filter(|state| state.session == record.session && state_file::is_running(state));
         let alive = journal::is_alive(&held);
         let pauses = record.pauses.iter();

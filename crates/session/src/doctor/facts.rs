@@ -305,8 +305,8 @@ async fn look_at_workload(
         Workload::Name(name) => name.clone(),
         Workload::Labels(labels) => format!("with labels {labels:?}"),
     });
-    let original = match kinds::find(context, workload, &mut Vec::new()).await {
-        Ok(found) => found.object,
+    let (kind, original) = match kinds::find(context, workload, &mut Vec::new()).await {
+        Ok(found) => (found.resource.kind.to_ascii_lowercase(), found.object),
         Err(SessionError::WorkloadMissing { nearest, .. }) => {
             (facts.workload, facts.nearest) = (Ok(None), nearest);
             return;
@@ -318,7 +318,7 @@ async fn look_at_workload(
     };
     let name = text(&original, "/metadata/name");
     let mut session = None;
-    if let Ok((_, held)) = down::session_of(context, &name).await {
+    if let Ok((_, held)) = down::session_of(context, &format!("{kind}/{name}")).await {
         session = Some(held.record.session.clone());
         facts.session = Some(SessionSeen {
             holder: journal::person(&held.holder).to_owned(),

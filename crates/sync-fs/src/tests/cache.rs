@@ -13,7 +13,7 @@ use towline_sync_core::snapshot::Entry;
 
 use super::install::news;
 use super::live::Live;
-use super::{Desk, file, make, next_id, path};
+use super::{Desk, file, next_id, path};
 use crate::cache::Horizon;
 use crate::inbox::Dirty;
 use crate::known::Known;
@@ -214,10 +214,11 @@ fn the_staging_folder_stands_only_while_it_is_needed() {
     assert!(stage.exists());
     desk.workspace().cancel(id);
     // Something of the user's waits there.
-    make(desk.path(), &[".towline-stage/displaced/x mine"]);
+    let own = stage.join(desk.workspace().store().unwrap().stage_name.clone().unwrap());
+    fs::write(own.join("displaced/x"), "mine").unwrap();
     assert!(desk.workspace().tidy());
     assert!(stage.exists());
-    fs::remove_file(stage.join("displaced/x")).unwrap();
+    fs::remove_file(own.join("displaced/x")).unwrap();
     assert!(!desk.workspace().tidy());
     assert!(!stage.exists());
     assert_eq!(desk.install_lines(&["d/", "d/x 1"]), []);
@@ -225,6 +226,7 @@ fn the_staging_folder_stands_only_while_it_is_needed() {
     desk.workspace().tidy();
     assert!(!stage.exists());
 
+    let keep = tempfile::tempdir().unwrap();
     let mut live = Live::new(&["f 1"], kept(&keep));
     assert!(!live.path().join(STAGE_DIR).exists());
     live.replica.request(Request::Install { id, entries: news(&["d/"]) });
@@ -246,4 +248,30 @@ fn one_session_at_a_time_whatever_it_keeps() {
     let mut desk = desk.with(|desk| desk.options = kept(&keep));
     assert!(desk.workspace().store.is_some());
     assert!(crate::workspace::Workspace::open(ReplicaOptions::default(), desk.request()).is_err());
+    let refused = crate::workspace::Workspace::open(kept(&keep), desk.request()).err().unwrap();
+    assert_eq!(refused.errno, rustix::io::Errno::BUSY.raw_os_error(), "{refused:?}");
+}
+
+#[test]
+fn sessions_that_keep_theirs_elsewhere_work_side_by_side() {
+    let (keep, other_keep) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut desk = Desk::new(&["f 1"]);
+    fs::remove_dir_all(desk.path().join(STAGE_DIR)).unwrap();
+    desk = desk.with(|desk| desk.options = kept(&keep));
+    let (mut other, _) = crate::workspace::Workspace::open(kept(&other_keep), desk.request()).unwrap();
+    let content = towline_sync_core::message::Content::Incoming;
+    let id = next_id();
+    assert_eq!(desk.begin(id, "g", None, Some(file(b"abc")), &content), None);
+    // What is on its way in one is not swept by another that comes, opens its own folder, and goes.
+    assert!(other.stage().is_ok());
+    other.close();
+    let (third, _) = crate::workspace::Workspace::open(kept(&other_keep), desk.request()).unwrap();
+    third.close();
+    let blocks = [towline_sync_core::message::Block {
+        ops: vec![towline_sync_core::message::DeltaOp::Literal(b"abc".to_vec())],
+        last: true,
+    }];
+    assert_eq!(desk.send(id, &blocks), towline_sync_core::message::Outcome::Done);
+    desk.workspace().tidy();
+    assert!(!desk.path().join(STAGE_DIR).exists());
 }
