@@ -35,13 +35,9 @@ impl Snapshot {
         let mut found: Vec<String> = names
             .into_iter()
             .filter(|name| self.objects.get(*name) != now.objects.get(*name))
-            .map(|name| {
-                let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), ToString::to_string);
-                format!(
-                    "{name}\n  was {}\n  is  {}",
-                    text(self.objects.get(name)),
-                    text(now.objects.get(name))
-                )
+            .filter_map(|name| {
+                let (was, is) = (self.objects.get(name), now.objects.get(name));
+                differences(name, was.unwrap_or(&Value::Null), is.unwrap_or(&Value::Null)).err()
             })
             .collect();
         found.extend(
@@ -62,6 +58,31 @@ impl Snapshot {
             if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
         })
         .await;
+    }
+}
+
+/// Fails with the places where two objects differ, a line for each.
+pub fn differences(what: &str, wanted: &Value, found: &Value) -> Result<(), String> {
+    let mut lines = Vec::new();
+    differ("", wanted, found, &mut lines);
+    if lines.is_empty() { Ok(()) } else { Err(format!("{what}\n  {}", lines.join("\n  "))) }
+}
+
+fn differ(place: &str, wanted: &Value, found: &Value, lines: &mut Vec<String>) {
+    match (wanted, found) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+            for key in keys {
+                differ(&format!("{place}.{key}"), &wanted[key], &found[key], lines);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                differ(&format!("{place}[{index}]"), old, new, lines);
+            }
+        }
+        (wanted, found) if wanted == found => {}
+        (wanted, found) => lines.push(format!("{place} is {found}, not {wanted}")),
     }
 }
 
@@ -106,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_is_named_by_its_place() {
+        let check = |wanted: Value, found: Value, lines: &[&str]| {
+            let told = differences("a", &wanted, &found).err().unwrap_or_default();
+            assert_eq!(told.lines().skip(1).map(str::trim).collect::<Vec<_>>(), lines);
+        };
+        check(json!({"a": [1, {"b": 2}]}), json!({"a": [1, {"b": 2}]}), &[]);
+        check(json!({"a": [1, {"b": 2}]}), json!({"a": [1, {"b": 3}]}), &[".a[1].b is 3, not 2"]);
+        check(json!({"a": 1}), json!({"b": [1]}), &[".a is null, not 1", ".b is [1], not null"]);
+    }
+
+    #[test]
     fn each_difference_is_named() {
         let snapshot = |names: &[&str], sets: &[&str]| Snapshot {
             objects: names.iter().map(|name| ((*name).to_owned(), json!(1))).collect(),
@@ -115,8 +147,7 @@ mod tests {
         assert_eq!(before.differences(&before), Vec::<String>::new());
         let now = snapshot(&["Deployment a", "Lease b"], &["a-1", "b-1"]);
         let found = before.differences(&now).join("\n");
-        for wanted in
-            ["Service a\n  was 1\n  is  nothing", "Lease b\n  was nothing", "ReplicaSet b-1 is left"]
+        for wanted in ["Service a\n   is null, not 1", "Lease b\n   is 1, not null", "ReplicaSet b-1 is left"]
         {
             assert!(found.contains(wanted), "{found}");
         }

@@ -46,7 +46,8 @@ fn fmt() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    run::status(run::cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    let all = ["--workspace", "--all-targets", "--features", "e2e/kube", "--locked"];
+    run::status(run::cargo(["clippy"].into_iter().chain(all).chain(["--", "-D", "warnings"])))
 }
 
 fn test() -> Result<()> {

@@ -31,9 +31,36 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             }
             test.env("TOWLINE_AGENT", agent::run()?);
         }
-        run::status(test)?;
+        let (outcome, output) = run::shown(test)?;
+        if outcome.is_err() {
+            println!("{}", reasons(&output));
+        }
+        outcome?;
     }
     Ok(())
+}
+
+/// Returns why tests failed, a few lines for each: what comes last is what is kept of a long log.
+fn reasons(output: &str) -> String {
+    const LINES: usize = 8;
+    const LENGTH: usize = 400;
+    let mut found = String::from("== why scenarios failed, in short");
+    let mut left = 0;
+    for line in output.lines() {
+        let test = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = test {
+            found.extend(["\n-- ", test]);
+            left = 0;
+        } else if line.starts_with("thread '") && line.contains("panicked at ") {
+            left = LINES;
+        }
+        if left > 0 && !line.is_empty() {
+            left -= 1;
+            found.push('\n');
+            found.extend(line.chars().take(LENGTH));
+        }
+    }
+    found
 }
 
 fn choose<'a>(arguments: &'a [&'a str]) -> Result<(Vec<Adapter>, &'a [&'a str])> {
@@ -49,6 +76,21 @@ fn choose<'a>(arguments: &'a [&'a str]) -> Result<(Vec<Adapter>, &'a [&'a str])>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_in_few_lines() {
+        let long = "x".repeat(1000);
+        let more = "more\n".repeat(20);
+        let output = format!(
+            "test a ... FAILED\nfailures:\n\n---- a stdout ----\nwell\n\nthread 'a' (7) panicked at e2e/src/a.rs:1:2:\n\
+             not as wanted: {long}\n{more}\n---- b stdout ----\n\nfailures:\n    a\n"
+        );
+        let told = reasons(&output);
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines[1..3], ["-- a", "thread 'a' (7) panicked at e2e/src/a.rs:1:2:"]);
+        assert!(lines[3].starts_with("not as wanted: xxx") && lines[3].len() == 400);
+        assert_eq!((lines.len(), lines[4], lines[10]), (11, "more", "-- b"));
+    }
 
     #[test]
     fn adapters_are_chosen_and_the_rest_goes_to_the_tests() {

@@ -1,10 +1,11 @@
 //! Starting other programs, cargo above all, and saying what is started.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 /// What `cargo run` tells the program it starts. Build scripts that watch such variables would see others than in a
@@ -49,6 +50,24 @@ pub(crate) fn status(mut command: Command) -> Result<()> {
         bail!("{line}: {status}");
     }
     Ok(())
+}
+
+/// Runs a program, showing what it prints; returns whether it succeeded, and its standard output.
+pub(crate) fn shown(mut command: Command) -> Result<(Result<()>, String)> {
+    let line = spelled(&command);
+    println!("$ {line}");
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("can't run {line}"))?;
+    let mut output = String::new();
+    for read in BufReader::new(child.stdout.take().context("it is piped")?).split(b'\n') {
+        let read = read?;
+        let text = String::from_utf8_lossy(&read);
+        println!("{text}");
+        output.push_str(&text);
+        output.push('\n');
+    }
+    let status = child.wait()?;
+    let outcome = if status.success() { Ok(()) } else { Err(anyhow!("{line}: {status}")) };
+    Ok((outcome, output))
 }
 
 /// Runs a program and returns what it prints.

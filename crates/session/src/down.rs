@@ -121,7 +121,7 @@ pub(crate) async fn revert(
     {
         tell(Event::Object { action: "restored", object: workload.clone() });
         if record.in_place.is_some() {
-            in_place::replace_pods(context, found, &record.session, tell).await?;
+            in_place::replace_pods(context, &record, found, tell).await?;
         }
         if record.down_first.is_none() {
             wait_available(context, &record, found).await?;
@@ -253,21 +253,18 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
         _ => return Ok(()),
     };
     let wanted = towline_patcher::replicas(restored);
-    let generation = restored.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    let generation = in_place::generation(restored);
     let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
     let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
     let serves = |workload: &Value| {
         let number = |pointer| workload.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-        // A Rollout's controller writes its generation as text.
-        let observed = workload.pointer("/status/observedGeneration").is_none_or(|seen| {
-            seen.as_i64().or_else(|| seen.as_str()?.parse().ok()).unwrap_or(0) >= generation
-        });
-        let known = workload.pointer("/status/observedGeneration").is_some() || record.kind == "Rollout";
+        let observed =
+            in_place::observed(workload).map_or(record.kind == "Rollout", |seen| seen >= generation);
         // The pods that are left of the dev container's template are available too.
         let updated = record.in_place.is_none()
             || record.kind != "Deployment"
             || number("/status/updatedReplicas") >= wanted.min(1);
-        known && observed && updated && number(available) >= wanted.min(1)
+        observed && updated && number(available) >= wanted.min(1)
     };
     let waiting = async {
         while let Some(event) = watch.next().await {

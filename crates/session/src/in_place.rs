@@ -1,9 +1,12 @@
 //! The way in place: the original's own template is changed under the journal, and goes back field by field.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use serde_json::Value;
 use towline_cluster::ClusterError;
 use towline_cluster::port::{
-    CONTROLLER_REVISIONS, Object, PODS, Patch, REPLICA_SETS, Resource, Selection, WriteOptions,
+    CONTROLLER_REVISIONS, Object, PODS, Patch, REPLICA_SETS, Resource, Selection, WatchEvent, WriteOptions,
 };
 use towline_patcher::{Base, DevClone, DevPlan, Record, SESSION_LABEL, holder};
 
@@ -12,8 +15,15 @@ use crate::down;
 use crate::error::SessionError;
 use crate::event::Event;
 use crate::journal::{Journal, Written};
+use crate::kinds;
 use crate::original::{self, ATTEMPTS};
 use crate::pod::text;
+
+/// How long a kind's controller may take to see what was written.
+const OBSERVED: Duration = Duration::from_secs(10);
+/// How long a kind's controller may take to keep a copy of a template, and how often is looked for it.
+const KEPT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What becomes of a template that somebody else has changed.
 #[derive(Debug, Clone)]
@@ -57,6 +67,24 @@ pub(crate) async fn history(context: &Context, workload: &Value) -> Result<Vec<V
     };
     let all = context.cluster.list(resource, Some(&context.namespace), &Selection::default()).await?;
     Ok(towline_patcher::history(workload, &all))
+}
+
+/// Looks at the history again and again until it has all that a way back needs, five seconds at most: a kind's controller
+/// keeps its copy of a template a moment after it was written. `missing` tells for a history what is not in it.
+pub(crate) async fn until_kept(
+    context: &Context,
+    workload: &Value,
+    mut missing: impl FnMut(&[Value]) -> Vec<String>,
+) -> Result<Vec<String>, ClusterError> {
+    let deadline = tokio::time::Instant::now() + KEPT;
+    let mut pause = tokio::time::interval(LOOK_AGAIN);
+    loop {
+        pause.tick().await;
+        let left = missing(&history(context, workload).await?);
+        if left.is_empty() || tokio::time::Instant::now() >= deadline {
+            return Ok(left);
+        }
+    }
 }
 
 /// Works out what the original becomes and asks the server about it. Writes nothing.
@@ -126,10 +154,12 @@ pub(crate) async fn enter(
             drafted => drafted?,
         };
         if draft.change.is_none() && journal.record.is_as_left(&live) {
+            choose_pod(context, &journal.record, &live, false).await?;
             return Ok(Entered::Done(Box::new(live)));
         }
         let mut record = journal.record.clone();
-        let missing = draft.observe(&mut record, &live, &history);
+        let missing =
+            until_kept(context, &live, |history| draft.observe(&mut record, &live, history)).await?;
         if !missing.is_empty() {
             return Ok(Entered::NoWayBack(missing));
         }
@@ -137,7 +167,10 @@ pub(crate) async fn enter(
         if let Written::Lost(message) = journal.write(context).await? {
             return Ok(Entered::Lost(message));
         }
-        let Some((patch, _)) = draft.change else { return Ok(Entered::Done(Box::new(live))) };
+        let Some((patch, _)) = draft.change else {
+            choose_pod(context, &journal.record, &live, false).await?;
+            return Ok(Entered::Done(Box::new(live)));
+        };
         match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
             Ok(stored) => {
                 if journal.record.settle_in_place(&stored)
@@ -145,6 +178,7 @@ pub(crate) async fn enter(
                 {
                     return Ok(Entered::Lost(message));
                 }
+                choose_pod(context, &journal.record, &stored, matches!(wish, Wish::Anew)).await?;
                 return Ok(Entered::Done(Box::new(stored)));
             }
             Err(error) if error.is_not_found() => return Ok(Entered::Gone),
@@ -184,72 +218,44 @@ pub(crate) async fn leave(
         }
         let history = history(context, &live).await?;
         let base = towline_patcher::base(&live, record, &history);
-        match towline_patcher::change(&live, &base.object) {
-            Some(patch) => {
-                match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
-                    Ok(_) => "has its template again".clone_into(&mut said),
-                    Err(
-                        ClusterError::Conflict { .. }
-                        | ClusterError::Invalid { .. }
-                        | ClusterError::Ambiguous { .. },
-                    ) if attempt < ATTEMPTS => {}
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            None => return give_back(context, record, &object, live, &history, said).await,
+        let Some(patch) = towline_patcher::change(&live, &base.object) else {
+            let patch = |live: &Value| {
+                let base = towline_patcher::base(live, record, &history);
+                towline_patcher::give_fields_back(live, record, &base)
+            };
+            return original::give_back(context, &object, live, said, patch).await;
+        };
+        match context.cluster.patch(&object, &Patch::Merge(patch), &WriteOptions::default()).await {
+            Ok(_) => "has its template again".clone_into(&mut said),
+            Err(
+                ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. },
+            ) if attempt < ATTEMPTS => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
         }
     }
     unreachable!("the loop returns")
 }
 
-/// Gives the fields back to those who owned them. What the server refuses to give back is a warning, not a failure.
-async fn give_back(
+/// Makes one pod of a DaemonSet the dev pod: its controller replaces what is deleted, and nothing else meanwhile. Where
+/// the template was made `anew`, a dev pod of the one before gives its place to the next.
+async fn choose_pod(
     context: &Context,
     record: &Record,
-    object: &Object,
-    mut live: Value,
-    history: &[Value],
-    said: String,
-) -> Result<(Option<Value>, String), ClusterError> {
-    for _ in 0..ATTEMPTS {
-        let base = towline_patcher::base(&live, record, history);
-        let Some(patch) = towline_patcher::give_fields_back(&live, record, &base) else { break };
-        match context.cluster.patch(object, &Patch::Json(patch), &WriteOptions::default()).await {
-            Ok(given) => {
-                live = given;
-                break;
-            }
-            // A failed `test` of a JSON patch is 422 and can't be told from another refusal: read and decide again.
-            Err(
-                ClusterError::Conflict { .. } | ClusterError::Invalid { .. } | ClusterError::Ambiguous { .. },
-            ) => live = context.cluster.get(object).await?,
-            Err(error) if error.is_not_found() => return Ok((None, said)),
-            Err(error @ ClusterError::Forbidden { .. }) => {
-                tracing::warn!(%error, "field ownership was not given back");
-                break;
-            }
-            // Nothing was decided: the record stays, and the next `down` gives it back.
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((Some(live), said))
-}
-
-/// Makes one pod of a DaemonSet the dev pod: its controller replaces what is deleted, and nothing else meanwhile.
-pub(crate) async fn choose_pod(
-    context: &Context,
     original: &Value,
-    session: &str,
+    anew: bool,
 ) -> Result<(), SessionError> {
-    if text(original, "/kind") != "DaemonSet" {
+    if record.kind != "DaemonSet" {
         return Ok(());
     }
+    until_observed(context, record, original).await?;
     let pods = pods_of(context, original).await?;
-    if pods.iter().any(|pod| is_of(pod, session)) {
+    let dev = pods.iter().find(|pod| is_of(pod, &record.session));
+    if dev.is_some() && !anew {
         return Ok(());
     }
-    match pods.iter().find(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()) {
+    let lasting = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
+    match dev.or_else(|| pods.iter().find(lasting)) {
         Some(pod) => delete_pod(context, pod, &mut |_| {}).await,
         None => Ok(()),
     }
@@ -259,14 +265,15 @@ pub(crate) async fn choose_pod(
 /// partition, or of a kind that replaces pods on deletion only.
 pub(crate) async fn replace_pods(
     context: &Context,
+    record: &Record,
     original: &Value,
-    session: &str,
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), SessionError> {
-    if !matches!(text(original, "/kind").as_str(), "StatefulSet" | "DaemonSet") {
+    if !matches!(record.kind.as_str(), "StatefulSet" | "DaemonSet") {
         return Ok(());
     }
-    for pod in pods_of(context, original).await?.iter().filter(|pod| is_of(pod, session)) {
+    until_observed(context, record, original).await?;
+    for pod in pods_of(context, original).await?.iter().filter(|pod| is_of(pod, &record.session)) {
         delete_pod(context, pod, tell).await?;
     }
     Ok(())
@@ -295,6 +302,45 @@ pub(crate) async fn forget_revisions(context: &Context, record: &Record) -> Resu
         }
     }
     Ok(())
+}
+
+/// Waits until the kind's controller has seen a workload as it is in `written`, ten seconds at most: in the place of a
+/// pod that is deleted before that it may make one of the template as it was.
+async fn until_observed(context: &Context, record: &Record, written: &Value) -> Result<(), ClusterError> {
+    let generation = generation(written);
+    let has_seen = |workload: &Value| {
+        text(workload, "/metadata/uid") != record.uid || observed(workload).is_some_and(|it| it >= generation)
+    };
+    if has_seen(written) {
+        return Ok(());
+    }
+    let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
+    let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
+    let seen = async {
+        while let Some(event) = watch.next().await {
+            match event {
+                WatchEvent::Restarted(found) if found.iter().all(has_seen) => break,
+                WatchEvent::Applied(workload) if has_seen(&workload) => break,
+                WatchEvent::Deleted(_) => break,
+                WatchEvent::Restarted(_) | WatchEvent::Applied(_) | WatchEvent::Interrupted(_) => {}
+            }
+        }
+    };
+    if tokio::time::timeout(OBSERVED, seen).await.is_err() {
+        tracing::warn!(workload = record.name, "its controller has not seen its template after ten seconds");
+    }
+    Ok(())
+}
+
+/// Returns the version of a workload's spec.
+pub(crate) fn generation(workload: &Value) -> i64 {
+    workload.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// Returns the version of its spec that a workload's controller has seen; that of a Rollout writes it as text.
+pub(crate) fn observed(workload: &Value) -> Option<i64> {
+    let seen = workload.pointer("/status/observedGeneration")?;
+    Some(seen.as_i64().or_else(|| seen.as_str()?.parse().ok()).unwrap_or(0))
 }
 
 async fn pods_of(context: &Context, original: &Value) -> Result<Vec<Value>, ClusterError> {

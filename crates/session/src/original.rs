@@ -152,7 +152,8 @@ pub(crate) async fn restore(
                     said = reason;
                 }
                 let Some(original) = original else { return Ok((None, said)) };
-                return give_back(context, record, &object, original, said).await;
+                let patch = |original: &Value| towline_patcher::give_back(original, record);
+                return give_back(context, &object, original, said, patch).await;
             }
             Restore::Gone => return Ok((None, "was deleted meanwhile".to_owned())),
             Restore::Replaced => return Ok((None, "was deleted and created anew meanwhile".to_owned())),
@@ -176,16 +177,17 @@ pub(crate) async fn restore(
     unreachable!("the loop returns")
 }
 
-/// Gives the field back to those who owned it. What the server refuses to give back is a warning, not a failure.
-async fn give_back(
+/// Gives fields back to those who owned them, with the patch that `patch` makes for the original as it is. What the
+/// server refuses to give back is a warning, not a failure.
+pub(crate) async fn give_back(
     context: &Context,
-    record: &Record,
     object: &Object,
     mut original: Value,
     said: String,
+    patch: impl Fn(&Value) -> Option<Value>,
 ) -> Result<(Option<Value>, String), ClusterError> {
     for _ in 0..ATTEMPTS {
-        let Some(patch) = towline_patcher::give_back(&original, record) else { break };
+        let Some(patch) = patch(&original) else { break };
         match context.cluster.patch(object, &Patch::Json(patch), &WriteOptions::default()).await {
             Ok(given) => {
                 original = given;

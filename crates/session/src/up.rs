@@ -207,8 +207,7 @@ pub(crate) async fn begin(
     let object = format!("{} {}", plan.record.kind, plan.record.name);
     if journal.record.in_place.is_some() {
         return match in_place::enter(context, journal, &plan.request.plan, &Wish::Anew).await? {
-            Entered::Done(changed) => {
-                in_place::choose_pod(context, &changed, &journal.record.session).await?;
+            Entered::Done(_) => {
                 let _ = event_tx.send(Event::Object { action: "changed", object }).await;
                 Ok(())
             }

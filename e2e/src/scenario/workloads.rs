@@ -6,13 +6,15 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use towline_cluster::port::{
-    CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, DeleteOptions, Object, PODS, REPLICA_SETS, Resource, STATEFUL_SETS,
-    Selection,
+    CONTROLLER_REVISIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, DeleteOptions, Object, PODS, REPLICA_SETS,
+    Resource, STATEFUL_SETS, Selection,
 };
 
 use crate::adapter::Adapter;
+use crate::kinds;
 use crate::kube::KubeAdapter;
 use crate::project::Project;
+use crate::snapshot::differences;
 use crate::towline::Towline;
 use crate::waiting::{self, eventually};
 
@@ -93,7 +95,7 @@ async fn once(adapter: &KubeAdapter, case: Case, meanwhile: Meanwhile) {
     eventually(&what, async || {
         let [ours, twin] = NAMES.map(|name| settled(adapter, case, name));
         let (ours, twin) = (ours.await, twin.await);
-        if ours == twin { Ok(()) } else { Err(format!("{ours}\n{twin}")) }
+        differences(&what, &twin, &ours)
     })
     .await;
     for name in NAMES {
@@ -101,10 +103,17 @@ async fn once(adapter: &KubeAdapter, case: Case, meanwhile: Meanwhile) {
         let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
         adapter.cluster().delete(&object, &options).await.unwrap();
     }
-    eventually("its pods are gone", async || {
-        let left =
-            adapter.cluster().list(PODS, Some(adapter.namespace()), &Selection::default()).await.unwrap();
-        if left.is_empty() { Ok(()) } else { Err(left.len()) }
+    // What is left of one would be taken for its successor's.
+    eventually("what its controller made is gone", async || {
+        let mut left = Vec::new();
+        for resource in [PODS, REPLICA_SETS, CONTROLLER_REVISIONS] {
+            let found =
+                adapter.cluster().list(resource, Some(adapter.namespace()), &Selection::default()).await;
+            left.extend(
+                found.unwrap().iter().map(|object| format!("{} {}", resource.kind, kinds::name(object))),
+            );
+        }
+        if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
 }

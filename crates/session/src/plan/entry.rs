@@ -1,5 +1,6 @@
 //! The way into a workload: by swap or in place, what it needs, and what keeps from it.
 
+use serde_json::Value;
 use towline_cluster::port::Object;
 use towline_patcher::{
     AtZero, DevClone, DevPlan, Held, Holder, Record, Refusal, Switch, Way, holder, way_refusal,
@@ -86,7 +87,8 @@ pub(super) async fn in_place(
     dry_run_pod(context, &pod, false, notes, obstacles).await?;
     let mut record = record_of(found, plan, &draft.dev)?;
     // What is written is found out once more just before it is: here it only has to be possible.
-    let missing = draft.observe(&mut record.clone(), live, &history);
+    let possible = |history: &[Value]| draft.observe(&mut record.clone(), live, history);
+    let missing = in_place::until_kept(context, live, possible).await?;
     if !missing.is_empty() {
         return Err(in_place::no_way_back(&found.name(), &missing));
     }
