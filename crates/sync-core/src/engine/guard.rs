@@ -3,7 +3,7 @@
 //! What counts is what a side has lost *at once*: since the folder was last at rest, whether the other side has followed
 //! yet or not. What the same side had itself made since then is no loss.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::engine::{Engine, Side, SyncEvent};
 use crate::path::RelPath;
@@ -24,14 +24,16 @@ pub(super) struct Guard {
 
 #[derive(Debug, Default)]
 struct Losses {
-    /// Files that this side lacks while the other still has them.
-    gone: BTreeSet<RelPath>,
+    /// Files that this side lacks while the other still has them, and what both had agreed on.
+    gone: BTreeMap<RelPath, Option<Hash>>,
     /// Those of them that somebody said may go.
     approved: BTreeSet<RelPath>,
     /// Files that went here and then on the other side too: what they held, and when.
     spent: BTreeMap<RelPath, (Option<Hash>, u64)>,
     /// Files that came here and were not agreed on when the folder last rested.
     born: HashSet<RelPath>,
+    /// What is in `gone` and not approved, and what is in `spent`.
+    tally: Tally,
     halted: Option<(usize, usize)>,
     /// Whether there may be more lost, or less, than was found last.
     changed: bool,
@@ -41,9 +43,118 @@ impl Losses {
     fn rest(&mut self) {
         // What led to a halt is not forgotten before it is over.
         if self.halted.is_none() {
-            self.spent.clear();
+            self.keep_spent(|_| false);
             self.born.clear();
         }
+    }
+
+    fn set_gone(&mut self, path: &RelPath, content: Option<Hash>) {
+        let before = self.gone.insert(path.clone(), content);
+        if before == Some(content) {
+            return;
+        }
+        self.changed = true;
+        if !self.approved.contains(path) {
+            if let Some(before) = before {
+                self.tally.remove(before);
+            }
+            self.tally.add(content);
+        }
+    }
+
+    /// Takes a path off those that are gone; tells whether it was one that nobody had approved of.
+    fn unset_gone(&mut self, path: &RelPath) -> bool {
+        let Some(content) = self.gone.remove(path) else { return false };
+        self.changed = true;
+        let counts = !self.approved.remove(path);
+        if counts {
+            self.tally.remove(content);
+        }
+        counts
+    }
+
+    fn spend(&mut self, path: &RelPath, content: Option<Hash>, now: u64) {
+        self.tally.add(content);
+        if let Some((before, _)) = self.spent.insert(path.clone(), (content, now)) {
+            self.tally.remove(before);
+        }
+    }
+
+    /// Forgets that a path was spent; tells whether it was.
+    fn unspend(&mut self, path: &RelPath) -> bool {
+        let spent = self.spent.remove(path);
+        if let Some((content, _)) = spent {
+            self.tally.remove(content);
+        }
+        spent.is_some()
+    }
+
+    fn keep_spent(&mut self, keep: impl Fn(u64) -> bool) {
+        let Self { spent, tally, .. } = self;
+        spent.retain(|_, (content, when)| {
+            let stays = keep(*when);
+            if !stays {
+                tally.remove(*content);
+            }
+            stays
+        });
+    }
+
+    /// Counts everything anew.
+    fn recount(&mut self) {
+        self.tally = Tally::default();
+        for (content, _) in self.spent.values() {
+            self.tally.add(*content);
+        }
+        for (_, content) in self.gone.iter().filter(|(path, _)| !self.approved.contains(*path)) {
+            self.tally.add(*content);
+        }
+    }
+}
+
+/// Contents that were lost: how many of them a side has nowhere any more is known without going through all of them
+/// after every change.
+#[derive(Debug, Default)]
+struct Tally {
+    /// By content, `None` for links: how many were lost, and how many of them `lost` has.
+    counts: HashMap<Option<Hash>, (usize, usize)>,
+    /// Those to be looked at again.
+    stirred: HashSet<Option<Hash>>,
+    lost: usize,
+}
+
+impl Tally {
+    fn add(&mut self, content: Option<Hash>) {
+        self.counts.entry(content).or_default().0 += 1;
+        self.stirred.insert(content);
+    }
+
+    fn remove(&mut self, content: Option<Hash>) {
+        if let Some((count, _)) = self.counts.get_mut(&content) {
+            *count -= 1;
+            self.stirred.insert(content);
+        }
+    }
+
+    /// Takes note that a content came to or left a path of the side.
+    fn stir(&mut self, content: Hash) {
+        if self.counts.contains_key(&Some(content)) {
+            self.stirred.insert(Some(content));
+        }
+    }
+
+    /// Returns how many files are lost: what is still there under another name was moved.
+    fn lost(&mut self, is_there: impl Fn(Hash) -> bool) -> usize {
+        for content in self.stirred.drain() {
+            let Some((count, counted)) = self.counts.get_mut(&content) else { continue };
+            let counts = if content.is_some_and(&is_there) { 0 } else { *count };
+            self.lost = self.lost + counts - *counted;
+            *counted = counts;
+            if *count == 0 {
+                self.counts.remove(&content);
+            }
+        }
+        self.lost
     }
 }
 
@@ -64,8 +175,9 @@ impl Guard {
         for losses in &mut self.sides {
             if losses.halted.take().is_some() {
                 any = true;
-                losses.approved.extend(losses.gone.iter().cloned());
+                losses.approved.extend(losses.gone.keys().cloned());
                 losses.spent.clear();
+                losses.recount();
                 losses.changed = true;
             }
         }
@@ -78,6 +190,7 @@ impl Guard {
             losses.rest();
             losses.gone.clear();
             losses.approved.clear();
+            losses.recount();
             losses.changed = true;
         }
     }
@@ -88,7 +201,7 @@ impl Guard {
         let losses = &mut self.sides[side as usize];
         losses.changed = true;
         // What comes again is no loss any more, and not the side's own either.
-        let is_back = came && losses.spent.remove(path).is_some();
+        let is_back = came && losses.unspend(path);
         if agreed || is_back {
             return;
         }
@@ -109,19 +222,9 @@ impl Guard {
     fn agreed(&mut self, path: &RelPath, lost: Option<&Entry>) {
         for losses in &mut self.sides {
             losses.born.remove(path);
-            if losses.gone.remove(path) && !losses.approved.remove(path) {
-                losses.spent.insert(path.clone(), (lost.and_then(Entry::hash), self.now));
+            if losses.unset_gone(path) {
+                losses.spend(path, lost.and_then(Entry::hash), self.now);
             }
-        }
-    }
-
-    fn set_gone(&mut self, side: Side, path: &RelPath, gone: bool) {
-        let losses = &mut self.sides[side as usize];
-        if gone {
-            losses.changed |= losses.gone.insert(path.clone());
-        } else if losses.gone.remove(path) {
-            losses.approved.remove(path);
-            losses.changed = true;
         }
     }
 
@@ -132,7 +235,7 @@ impl Guard {
             if rests {
                 losses.rest();
             } else if losses.halted.is_none() {
-                losses.spent.retain(|_, (_, when)| *when + FORGOTTEN > self.now);
+                losses.keep_spent(|when| when + FORGOTTEN > self.now);
             }
         }
     }
@@ -147,13 +250,21 @@ impl Guard {
 impl Engine {
     /// Looks whether a path is one that only one side has lost.
     pub(super) fn watch_deletion(&mut self, path: &RelPath) {
-        let was_leaf = self.had_file(path) && !self.base.is_tombstoned(path);
+        let base = self.base.entries().get(path).filter(|entry| entry.is_leaf());
+        let base = base.filter(|_| !self.base.is_tombstoned(path));
         for side in Side::BOTH {
-            let gone = was_leaf
-                && !self.replicas[side as usize].tree().contains_key(path)
-                && self.replicas[side.other() as usize].tree().contains_key(path)
-                && !self.guard.sides[side as usize].born.contains(path);
-            self.guard.set_gone(side, path, gone);
+            let losses = &mut self.guard.sides[side as usize];
+            let gone = base.filter(|_| {
+                !self.replicas[side as usize].tree().contains_key(path)
+                    && self.replicas[side.other() as usize].tree().contains_key(path)
+                    && !losses.born.contains(path)
+            });
+            match gone {
+                Some(entry) => losses.set_gone(path, entry.hash()),
+                None => {
+                    losses.unset_gone(path);
+                }
+            }
         }
     }
 
@@ -170,7 +281,11 @@ impl Engine {
     /// Halts a side that lost too much at once, and lets it go on when its files are back.
     pub(super) fn check_guard(&mut self) {
         for side in Side::BOTH {
-            if !std::mem::take(&mut self.guard.sides[side as usize].changed) {
+            let losses = &mut self.guard.sides[side as usize];
+            for content in self.replicas[side as usize].take_stirred() {
+                losses.tally.stir(content);
+            }
+            if !std::mem::take(&mut losses.changed) {
                 continue;
             }
             let of = self.files_at_rest(side);
@@ -203,20 +318,25 @@ impl Engine {
     }
 
     /// Returns how many files a side lost, where it is too many, and whether it is empty.
-    fn missing(&self, side: Side, of: usize) -> Option<(usize, bool)> {
-        let Losses { gone, approved, spent, .. } = &self.guard.sides[side as usize];
+    fn missing(&mut self, side: Side, of: usize) -> Option<(usize, bool)> {
+        let limit = self.deletion_limit(of);
+        let Losses { gone, approved, spent, tally, .. } = &mut self.guard.sides[side as usize];
         let missing = gone.len() - approved.len() + spent.len();
         let replica = &self.replicas[side as usize];
         let emptied = replica.tree().is_empty() && missing > 1;
-        let limit = self.deletion_limit(of);
         if !emptied && missing <= limit {
             return None;
         }
-        // What is still there under another name was moved.
-        let is_lost = |hash: Option<Hash>| hash.is_none_or(|hash| replica.holders(hash).next().is_none());
-        let gone = gone.difference(approved).map(|path| self.base.entries().get(path).and_then(Entry::hash));
-        let spent = spent.values().map(|(hash, _)| *hash);
-        let missing = gone.chain(spent).filter(|hash| is_lost(*hash)).count();
+        let is_there = |content: Hash| replica.holders(content).next().is_some();
+        let missing = tally.lost(is_there);
+        debug_assert_eq!(
+            missing,
+            (gone.iter().filter(|(path, _)| !approved.contains(*path)).map(|(_, content)| content))
+                .chain(spent.values().map(|(content, _)| content))
+                .filter(|content| !content.is_some_and(is_there))
+                .count(),
+            "lost, counted anew"
+        );
         (emptied || missing > limit).then_some((missing, emptied))
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Replica {
     tree: Tree,
     /// Every file of `tree` by content, from when it was first asked for.
     contents: OnceCell<BTreeSet<(Hash, RelPath)>>,
+    /// What came to or left a path since this was asked the last time.
+    stirred: Vec<Hash>,
     /// What the scan under way has told.
     scan: Option<Tree>,
     /// The scan under way has begun: what the side told before may be older than what it finds.
@@ -160,10 +162,18 @@ impl Replica {
         let Some(contents) = self.contents.get_mut() else { return };
         if let Some(hash) = old.as_ref().and_then(Entry::hash) {
             contents.remove(&(hash, path.clone()));
+            self.stirred.push(hash);
         }
         if let Some(hash) = entry.and_then(Entry::hash) {
             contents.insert((hash, path.clone()));
+            self.stirred.push(hash);
         }
+    }
+
+    /// Returns contents that came to or left a path since this was asked the last time, if anybody has asked for
+    /// [`holders`](Self::holders) before.
+    pub(super) fn take_stirred(&mut self) -> Vec<Hash> {
+        std::mem::take(&mut self.stirred)
     }
 
     /// Returns the files that have this content.
