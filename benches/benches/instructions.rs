@@ -34,7 +34,7 @@ fn trees() -> [Tree; 3] {
 #[library_benchmark]
 #[bench::monorepo(setup = trees)]
 fn reconcile([local, remote, base]: [Tree; 3]) -> usize {
-    let view = View { mode: Mode::TwoWay, local: &local, remote: &remote, base: &base };
+    let view = View { mode: Mode::TwoWay, local: &local, remote: &remote, base: &base, opaque: true };
     black_box(view.plan()).local.len()
 }
 

@@ -69,7 +69,7 @@ fn ignore_compile(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_count = 10)]
 fn reconcile(bencher: Bencher<'_, '_>) {
     let [local, remote, base] = monorepo::trees(FILES);
-    let view = View { mode: Mode::TwoWay, local: &local, remote: &remote, base: &base };
+    let view = View { mode: Mode::TwoWay, local: &local, remote: &remote, base: &base, opaque: true };
     bencher.counter(ItemsCount::new(FILES)).bench(|| view.plan());
 }
 

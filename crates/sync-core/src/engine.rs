@@ -390,6 +390,7 @@ impl Engine {
             local: self.replicas[0].tree(),
             remote: self.replicas[1].tree(),
             base: self.base.entries(),
+            opaque: self.replicas.iter().any(Replica::has_opaque),
         }
     }
 

@@ -39,6 +39,8 @@ pub struct View<'a> {
     pub remote: &'a Tree,
     /// What both last agreed on.
     pub base: &'a Tree,
+    /// Whether a side may have an [`Entry::Opaque`]: where none has, none is looked for above each path.
+    pub opaque: bool,
 }
 
 /// What is to become of one path.
@@ -170,6 +172,9 @@ impl View<'_> {
 
     /// Tells whether either side has something here or above that can't be synced.
     fn is_opaque(&self, path: &RelPath) -> bool {
+        if !self.opaque {
+            return false;
+        }
         let path = path.as_str();
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         above.chain([path]).any(|path| {
@@ -266,7 +271,7 @@ pub fn adopt(
 ) -> Vec<BaseDelta> {
     let mut deltas = Vec::new();
     let mut buried = BTreeSet::new();
-    let view = View { mode: Mode::TwoWay, local, remote, base: base.entries() };
+    let view = View { mode: Mode::TwoWay, local, remote, base: base.entries(), opaque: true };
     if trust_missing {
         for (path, _) in view.rows().filter(|(_, [local, _, base])| local.is_none() && base.is_some()) {
             buried.insert(path);

@@ -133,6 +133,7 @@ pub async fn preview(options: &PairOptions, local: Peer, remote: Peer) -> Result
         local: &local.tree,
         remote: &remote.tree,
         base: engine.base().entries(),
+        opaque: true,
     };
     Ok(Preview { steps: steps(view.plan()), problems: status.problems, halted: status.halted })
 }

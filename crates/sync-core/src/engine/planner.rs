@@ -10,7 +10,7 @@ use crate::engine::replica::take_from;
 use crate::engine::{Engine, Side, SyncEvent};
 use crate::path::{RelPath, below};
 use crate::protect;
-use crate::reconcile::{Decision, Leave, Tree, adopt};
+use crate::reconcile::{Decision, Leave, adopt};
 use crate::snapshot::{Entry, Transition};
 
 /// After so many surprises in a row a path is left alone until it changes again.
@@ -47,12 +47,10 @@ impl Engine {
     /// time, is the same everywhere.
     fn compare(&mut self) {
         let view = self.view();
-        let is_opaque = |tree: &Tree| tree.values().any(|entry| matches!(entry, Entry::Opaque(_)));
-        // What lies below such an entry is never agreed on, and few trees have one.
-        let opaque = is_opaque(view.local) || is_opaque(view.remote);
         let (mut dirty, mut agreed) = (BTreeSet::new(), Vec::new());
         for (path, [local, remote, base]) in view.rows() {
-            if local != remote || (opaque && local != base) {
+            // What lies below an entry that can't be synced is never agreed on, and few trees have one.
+            if local != remote || (view.opaque && local != base) {
                 dirty.insert(path.clone());
             } else if local != base {
                 agreed.push((path.clone(), local.cloned()));

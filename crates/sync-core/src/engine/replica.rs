@@ -28,6 +28,8 @@ pub(super) enum State {
 pub(super) struct Replica {
     state: State,
     tree: Tree,
+    /// How many entries of `tree` can't be synced.
+    opaque: usize,
     /// Every file of `tree` by content, from when it was first asked for.
     contents: OnceCell<BTreeSet<(Hash, RelPath)>>,
     /// What came to or left a path since this was asked the last time.
@@ -84,6 +86,11 @@ impl Replica {
         Request::Compare(outline)
     }
 
+    /// Tells whether it has something that can't be synced.
+    pub(super) fn has_opaque(&self) -> bool {
+        self.opaque > 0
+    }
+
     pub(super) fn is_scanning(&self) -> bool {
         self.scan.is_some()
     }
@@ -126,6 +133,7 @@ impl Replica {
     pub(super) fn ready(&mut self, tree: Tree) {
         self.state = State::Ready;
         self.contents = OnceCell::new();
+        self.opaque = tree.values().filter(|entry| is_opaque(entry)).count();
         self.tree = tree;
     }
 
@@ -159,6 +167,8 @@ impl Replica {
             Some(entry) => self.tree.insert(path.clone(), entry.clone()),
             None => self.tree.remove(path),
         };
+        self.opaque += usize::from(entry.is_some_and(is_opaque));
+        self.opaque -= usize::from(old.as_ref().is_some_and(is_opaque));
         let Some(contents) = self.contents.get_mut() else { return };
         if let Some(hash) = old.as_ref().and_then(Entry::hash) {
             contents.remove(&(hash, path.clone()));
@@ -190,6 +200,10 @@ impl Replica {
             .take_while(move |(held, _)| *held == hash)
             .map(|(_, path)| path)
     }
+}
+
+fn is_opaque(entry: &Entry) -> bool {
+    matches!(entry, Entry::Opaque(_))
 }
 
 /// Moves everything in `set` at or below `path` to `into`.

@@ -101,7 +101,15 @@ impl World {
     }
 
     pub(crate) fn plan(&self) -> Plan {
-        View { mode: self.mode, local: &self.local, remote: &self.remote, base: &self.base }.plan()
+        let is_opaque = |tree: &Tree| tree.values().any(|entry| matches!(entry, Entry::Opaque(_)));
+        View {
+            mode: self.mode,
+            local: &self.local,
+            remote: &self.remote,
+            base: &self.base,
+            opaque: is_opaque(&self.local) || is_opaque(&self.remote),
+        }
+        .plan()
     }
 
     /// Carries out at most `limit` steps of a plan, and records what was agreed on with them. Tells whether anything

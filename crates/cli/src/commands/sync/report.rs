@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use towline_link::Traffic;
@@ -18,6 +18,8 @@ use crate::ui::{self, Ui};
 
 /// So many bytes are worth a line of their own while a sync watches.
 const MUCH: u64 = 8_000_000;
+/// A program is told how far it is this often, and at the end.
+const TOLD: Duration = Duration::from_millis(100);
 /// So many paths that were not synced are named in the end.
 const NAMED: usize = 5;
 
@@ -28,6 +30,8 @@ pub(super) struct Report {
     conflicts: PathBuf,
     watch: bool,
     progress: Progress,
+    /// When a program was told last how far it is.
+    told: Option<Instant>,
     /// What is not synced, and why.
     problems: BTreeMap<String, String>,
     /// What was done since both sides were last equal.
@@ -52,6 +56,7 @@ impl Report {
             conflicts: keep_folder(&ends.state).join("conflicts"),
             watch,
             progress: Progress::default(),
+            told: None,
             problems: BTreeMap::new(),
             lately: Default::default(),
             rested: false,
@@ -65,7 +70,10 @@ impl Report {
         match event {
             SyncEvent::Progress { files, files_total, bytes, bytes_total } => {
                 if ui.is_json() {
-                    ui.event(&Event::SyncProgress { folder, files, files_total, bytes, bytes_total });
+                    if files == files_total || self.told.is_none_or(|told| told.elapsed() >= TOLD) {
+                        self.told = Some(Instant::now());
+                        ui.event(&Event::SyncProgress { folder, files, files_total, bytes, bytes_total });
+                    }
                 } else if ui.is_live() {
                     let is_much = !self.rested || bytes_total.saturating_sub(bytes) > MUCH;
                     if !self.transferring && is_much && files < files_total {
