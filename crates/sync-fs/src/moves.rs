@@ -10,6 +10,7 @@ use crate::commit::{Step, move_new};
 use crate::disk::{list, stat_at};
 use crate::hook::Moment;
 use crate::known::{Seen, now};
+use crate::settle::Parent;
 use crate::workspace::Workspace;
 
 impl Workspace {
@@ -69,10 +70,11 @@ impl Workspace {
     /// Tells whether a folder, given by all the paths that are known of it, is so on the disk and holds nothing else.
     fn is_as_told<'a>(&self, all: impl Iterator<Item = &'a RelPath>) -> bool {
         let (mut known, mut listed) = (0, 1);
+        let mut parent = Parent::default();
         for path in all {
             let Some(seen) = self.tree.known.get(path) else { return false };
-            let Ok(parent) = self.tree.root.open_parent(path) else { return false };
-            let Ok(stat) = stat_at(parent.as_fd(), path.name()) else { return false };
+            let Ok(folder) = parent.of(&self.tree.root, path) else { return false };
+            let Ok(stat) = stat_at(folder, path.name()) else { return false };
             let is_same = match seen.entry {
                 Entry::Directory => stat.identity == seen.stat.identity && !stat.mount_root,
                 Entry::File(_) => stat == seen.stat && !seen.racy,

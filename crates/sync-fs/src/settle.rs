@@ -42,11 +42,11 @@ impl Changes {
 
 /// The folder that was opened last: what changes together often lies together.
 #[derive(Debug, Default)]
-struct Parent(Option<(Option<RelPath>, OwnedFd)>);
+pub(crate) struct Parent(Option<(Option<RelPath>, OwnedFd)>);
 
 impl Parent {
     /// Opens the folder that holds `path`.
-    fn of(&mut self, root: &Root, path: &RelPath) -> io::Result<BorrowedFd<'_>> {
+    pub(crate) fn of(&mut self, root: &Root, path: &RelPath) -> io::Result<BorrowedFd<'_>> {
         let parent = path.parent();
         if self.0.as_ref().is_none_or(|(open, _)| *open != parent) {
             self.0 = None;
