@@ -11,6 +11,7 @@ pub mod refusal;
 pub mod restricted;
 pub mod rights;
 pub mod session;
+pub mod several;
 pub mod storage;
 pub mod truce;
 pub mod workloads;

@@ -2,7 +2,7 @@
 
 use e2e::adapter::run;
 use e2e::embedded::EmbeddedAdapter;
-use e2e::scenario::{canary, contention, interactive, kill, loss, refusal, session, storage};
+use e2e::scenario::{canary, contention, interactive, kill, loss, refusal, session, several, storage};
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -28,5 +28,7 @@ scenarios! {
     a_terminal = interactive::at_a_terminal;
     bad_input = refusal::of_bad_input;
     values_show_nowhere = canary::nowhere;
+    several_side_by_side = several::side_by_side;
+    a_service_of_another = several::with_services;
     a_claim_of_a_failed_session = storage::undone;
 }

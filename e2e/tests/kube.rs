@@ -3,8 +3,8 @@
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
-    canary, contention, interactive, kill, loss, monorepo, refusal, restricted, rights, session, storage,
-    truce, workloads,
+    canary, contention, interactive, kill, loss, monorepo, refusal, restricted, rights, session, several,
+    storage, truce, workloads,
 };
 
 macro_rules! scenarios {
@@ -35,6 +35,8 @@ scenarios! {
     what_is_kept = storage::kept;
     values_show_nowhere = canary::nowhere;
     exactly_these_rights = rights::exactly;
+    several_side_by_side = several::side_by_side;
+    a_service_of_another = several::with_services;
     a_claim_of_a_failed_session = storage::undone;
     a_cluster_that_says_no = refusal::of_the_cluster;
     argo_cd_that_heals = truce::with_self_healing;

@@ -81,8 +81,12 @@ pub(crate) enum Verb {
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Up {
-    /// The dev service of the manifest; may be left out when there is only one.
-    pub(crate) name: Option<String>,
+    /// The dev services of the manifest; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// All dev services of the manifest.
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
     /// Runs instead of the manifest's command.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

@@ -14,6 +14,7 @@ mod status;
 mod sync;
 mod up;
 mod up_detached;
+mod up_follow;
 mod up_plan;
 mod validate;
 

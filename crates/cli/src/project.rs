@@ -80,6 +80,26 @@ impl Project {
         }
     }
 
+    /// Returns the dev services that are meant: the named ones, all, or the only one.
+    pub(crate) fn devs<'m>(
+        &self,
+        manifest: &'m Manifest,
+        names: &[String],
+        all: bool,
+    ) -> Result<Vec<&'m Dev>, Failure> {
+        if all && !manifest.dev.is_empty() {
+            return Ok(manifest.dev.values().collect());
+        }
+        let mut devs: Vec<&Dev> = Vec::new();
+        for name in names {
+            let dev = self.dev(manifest, Some(name))?;
+            if devs.iter().all(|known| known.name != dev.name) {
+                devs.push(dev);
+            }
+        }
+        if devs.is_empty() { self.dev(manifest, None).map(|dev| vec![dev]) } else { Ok(devs) }
+    }
+
     /// Returns the dev service that is meant: the named one, or the only one.
     pub(crate) fn dev<'m>(&self, manifest: &'m Manifest, name: Option<&str>) -> Result<&'m Dev, Failure> {
         let known = || manifest.dev.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -99,7 +119,7 @@ impl Project {
                     .hint("say what to develop on: dev: {NAME: {command: …, sync: [\".:/app\"]}}"))
             }
             None => Err(Failure::new("the manifest has several dev services")
-                .hint(format!("name one: {}", known()))
+                .hint(format!("name one or more, of {}, or all: towline up --all", known()))
                 .code(crate::exit_code::USAGE)),
         }
     }

@@ -30,6 +30,12 @@ pub(crate) struct Ui {
     quiet: bool,
     /// Whether the command's pod was out of reach meanwhile.
     lost: bool,
+    /// The service that is spoken of, where there are several.
+    service: Option<String>,
+    /// The service whose command has the terminal, where there are several.
+    owner: Option<String>,
+    /// How wide the longest name of a service is.
+    width: usize,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl Ui {
     pub(crate) fn new(output: Option<Output>) -> Self {
         let human = std::io::stderr().is_terminal();
         let output = output.unwrap_or(if human { Output::Human } else { Output::Plain });
-        Self { output, phase: None, quiet: false, lost: false }
+        Self { output, phase: None, quiet: false, lost: false, service: None, owner: None, width: 0 }
     }
 
     /// Tells whether data goes out as JSON.
@@ -55,6 +61,35 @@ impl Ui {
     /// Tells whether a live line shows what a phase is at.
     pub(crate) fn is_live(&self) -> bool {
         self.output == Output::Human && std::io::stderr().is_terminal()
+    }
+
+    /// Makes room for the names of services.
+    pub(crate) fn services<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        self.width = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    }
+
+    /// Says whom the lines that follow are about: a service among several, or everything.
+    pub(crate) fn speak_for(&mut self, service: Option<&str>) {
+        if self.service.as_deref() != service {
+            self.phase_done();
+            self.service = service.map(|name| clean(name, false));
+        }
+    }
+
+    /// Shows a line of a command's output, behind its service's name.
+    pub(crate) fn output(&self, line: &[u8]) {
+        let mut stdout = std::io::stdout().lock();
+        let prefix = self.service.as_ref().map(|name| self.prefix(name)).unwrap_or_default();
+        // A reader that has gone wants no more.
+        let _ = stdout.write_all(prefix.as_bytes()).and_then(|()| stdout.write_all(line));
+        if !line.ends_with(b"\n") {
+            let _ = stdout.write_all(b"\n");
+        }
+        let _ = stdout.flush();
+    }
+
+    fn prefix(&self, service: &str) -> String {
+        format!("{service:width$} | ", width = self.width)
     }
 
     /// Prints data for a person.
@@ -75,10 +110,16 @@ impl Ui {
         }
     }
 
-    /// Prints one JSON object on a line.
-    #[expect(clippy::unused_self, reason = "all output goes through the one that knows its form")]
+    /// Prints one JSON object on a line, with the service's name where there are several.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        if let Ok(line) = serde_json::to_string(value) {
+        let line = match (&self.service, serde_json::to_value(value)) {
+            (Some(service), Ok(Value::Object(mut object))) => {
+                object.insert("service".to_owned(), json!(service));
+                serde_json::to_string(&object)
+            }
+            _ => serde_json::to_string(value),
+        };
+        if let Ok(line) = line {
             let _ = writeln!(std::io::stdout(), "{line}");
         }
     }
@@ -92,6 +133,10 @@ impl Ui {
     pub(crate) fn phase(&mut self, words: &str) {
         self.phase_done();
         let words = clean(words, false);
+        if self.service.is_some() {
+            // Several at once have no one line that is live.
+            return self.line(&words);
+        }
         let bar = self.is_live().then(|| {
             let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed:.dim}");
             let bar = ProgressBar::new_spinner();
@@ -139,6 +184,7 @@ impl Ui {
             self.say("ready: edits on either side reach the other at once; Enter ~ . leaves");
         }
         self.quiet = has;
+        self.owner.clone_from(&self.service);
     }
 
     /// Warns.
@@ -300,6 +346,9 @@ impl Ui {
     }
 
     fn state(&mut self, state: State) {
+        if self.quiet && self.service != self.owner {
+            return;
+        }
         if self.quiet {
             if state < State::StartingSync {
                 self.lost = true;
@@ -333,6 +382,13 @@ impl Ui {
 
     /// Writes a line of talk, below whatever the command has on the screen.
     fn line(&mut self, text: &str) {
+        let text = match &self.service {
+            Some(name) => {
+                let prefix = self.prefix(name);
+                &format!("{DIM}{prefix}{DIM:#}{}", text.replace('\n', &format!("\n{DIM}{prefix}{DIM:#}")))
+            }
+            None => text,
+        };
         let write = || {
             let mut stderr = anstream::stderr().lock();
             let result = if self.quiet {

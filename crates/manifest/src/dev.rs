@@ -100,9 +100,9 @@ pub struct Dev {
     pub ssh_server_port: Option<u16>,
     /// Whether to make the workload when there is none: read, not acted on.
     pub autocreate: bool,
-    /// Pods to run; for entries of [`Dev::services`] only.
+    /// Pods to run, of which one is what is done; for entries of [`Dev::services`] only.
     pub replicas: Option<u32>,
-    /// Other workloads that share the folders: read, not acted on.
+    /// Other workloads that share the folders. Each has a name: its workload's, or one made of this one's.
     pub services: Vec<Self>,
 }
 
@@ -121,7 +121,6 @@ pub fn unsupported(dev: &Dev) -> Vec<&'static str> {
         ("remote", dev.remote.is_some()),
         ("sshServerPort", dev.ssh_server_port.is_some()),
         ("autocreate", dev.autocreate),
-        ("services", !dev.services.is_empty()),
     ]
     .into_iter()
     .filter_map(|(field, given)| given.then_some(field))

@@ -58,6 +58,9 @@ pub struct Record {
     pub session: String,
     /// The name of the dev service in the manifest.
     pub dev_name: String,
+    /// The dev service that this one belongs to: its `up` began this session, and its `down` ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<String>,
     /// The original's API version.
     #[serde(default = "apps", skip_serializing_if = "is_apps")]
     pub api_version: String,
@@ -213,6 +216,7 @@ impl Record {
             version: VERSION,
             session: plan.session.clone(),
             dev_name: plan.dev_name.clone(),
+            main: None,
             api_version: part("/apiVersion")?,
             kind: part("/kind")?,
             plural: String::new(),
@@ -379,6 +383,7 @@ impl Record {
             (version, "version"),
             (is_session(&self.session), "session is no session id"),
             (is_label_value(&self.dev_name), "devName is no label value"),
+            (self.main.as_deref().is_none_or(is_label_value), "main is no label value"),
             (is_kind(&self.kind), "kind is no kind"),
             (is_api_version(&self.api_version), "apiVersion is no version of an API"),
             (self.plural.is_empty() || is_name(&self.plural), "plural is no name"),

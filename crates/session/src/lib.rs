@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod again;
 mod connection;
 pub mod context;
 pub mod controllers;
@@ -26,12 +27,14 @@ pub mod machine;
 pub mod obstacle;
 mod original;
 mod output;
+mod own_command;
 pub mod plan;
 pub mod plan_view;
 pub mod pod;
 mod process;
 pub mod request;
 pub mod rights;
+pub mod several;
 pub mod state_file;
 pub mod storage;
 #[cfg(test)]

@@ -124,7 +124,10 @@ impl Live {
             record => Hold::Off { parked: record.parked },
         };
         let (patience, answer) = (self.request.patience, self.request.answer);
-        let machine = Machine::new(folder_txs.len(), hold, reparks, patience, answer);
+        let mut machine = Machine::new(folder_txs.len(), hold, reparks, patience, answer);
+        if self.request.main.is_some() {
+            machine.start_again();
+        }
         let state = self.state(&machine);
         let folder_count = folder_txs.len();
         let state_folder = state_file::folder(&self.context, &self.journal.record);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use towline_protocol::{ExitStatus, ProcessState};
 
+use crate::again::Again;
 use crate::event::{Ending, Event, State};
 use crate::pod::{PodPhase, PodView};
 use crate::request::OnChange;
@@ -196,6 +197,8 @@ pub struct Machine {
     silent_since: Option<Duration>,
     was_ready: bool,
     life: Life,
+    /// When the user's command is started again; `None`: its end is the session's.
+    again: Option<Again>,
 }
 
 /// Whether the session goes on.
@@ -241,7 +244,13 @@ impl Machine {
             silent_since: None,
             was_ready: false,
             life: Life::Going,
+            again: None,
         }
+    }
+
+    /// Has the user's command started again whenever it ends.
+    pub fn start_again(&mut self) {
+        self.again = Some(Again::default());
     }
 
     /// Returns the state.
@@ -293,15 +302,24 @@ impl Machine {
             }
             Input::ProcessStarted => {
                 self.process = Process::Running;
+                self.again.iter_mut().for_each(|again| again.started(now));
                 self.ready(out);
             }
-            Input::ProcessFailed { message, code } => {
-                self.end(Ending::Failed { message, code }, out);
-            }
+            Input::ProcessFailed { message, code } => match &mut self.again {
+                Some(again) if self.was_ready => {
+                    again.ended(now);
+                    self.process = Process::Exited;
+                    tell(out, Event::Warning { message });
+                }
+                _ => self.end(Ending::Failed { message, code }, out),
+            },
             Input::ProcessExited(status) => {
                 self.process = Process::Exited;
                 tell(out, Event::CommandExited { code: status.code() });
-                self.end(status.into(), out);
+                match &mut self.again {
+                    Some(again) => again.ended(now),
+                    None => self.end(status.into(), out),
+                }
             }
             Input::Original { replicas, by } => self.original(now, replicas, by, out),
             Input::Changed { by, undone } => self.changed(now, by, undone, out),
@@ -433,8 +451,12 @@ impl Machine {
         }
     }
 
-    /// Gives up on a pod that never came, or that runs and never answers.
+    /// Starts a command that is due, and gives up on a pod that never came, or that runs and never answers.
     fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        if self.process == Process::Exited && self.again.as_mut().is_some_and(|again| again.is_due(now)) {
+            self.process = Process::Unknown;
+            self.maybe_start(out);
+        }
         let runs = self.pod.as_ref().is_some_and(|pod| pod.phase == PodPhase::Running);
         if self.was_ready || !runs || self.stream == Stream::Up {
             self.silent_since = None;
@@ -803,5 +825,29 @@ mod tests {
             assert!(matches!(world.feed(ending).last(), Some(Effect::End(_))));
             assert!(world.feed(running("c")).is_empty());
         }
+    }
+
+    #[test]
+    fn a_command_that_is_to_go_on_is_started_again_and_the_session_stays() {
+        let mut machine =
+            Machine::new(0, Hold::Beside, Vec::new(), Duration::from_mins(2), Duration::from_mins(1));
+        machine.start_again();
+        let mut at = |seconds: u64, input: Input| machine.handle(Duration::from_secs(seconds), input);
+        let starts = |effects: &[Effect]| effects.contains(&Effect::StartProcess);
+        at(0, running("1"));
+        assert!(starts(&at(1, Input::Connected { instance: [1; 16], process: ProcessState::Idle })));
+        at(2, Input::ProcessStarted);
+        let ended = at(3, Input::ProcessExited(ExitStatus::Code(1)));
+        assert_eq!(ended, [Effect::Report(Event::CommandExited { code: 1 })]);
+        assert!(!starts(&at(3, Input::Tick)), "not at once");
+        assert!(starts(&at(4, Input::Tick)));
+        let failed = at(4, Input::ProcessFailed { message: "gone".into(), code: 127 });
+        assert!(!failed.iter().any(|effect| matches!(effect, Effect::End(_))), "{failed:?}");
+        assert!(!starts(&at(5, Input::Tick)), "later each time");
+        // Who comes back to it starts it once.
+        let exited = ProcessState::Exited(ExitStatus::Code(1));
+        assert!(starts(&at(5, Input::Connected { instance: [1; 16], process: exited })));
+        at(5, Input::ProcessStarted);
+        assert!(!starts(&at(60, Input::Tick)));
     }
 }

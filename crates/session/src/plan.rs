@@ -21,6 +21,7 @@ use crate::error::SessionError;
 use crate::journal;
 use crate::kinds::{self, Found};
 use crate::obstacle::Obstacle;
+use crate::own_command;
 use crate::plan_view::{self, PlanView, RightView, Surroundings};
 use crate::pod::text;
 use crate::request::{Folder, UpRequest};
@@ -170,7 +171,7 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     let (claim, claim_is_new) = store(context, &view, &holder.template, &mut request, &mut notes).await?;
     request.plan.scratch = read_only_folders(&view, &holder.template, &request);
     let mut obstacles = Vec::new();
-    let (clone, mut record) = match way {
+    let (clone, mut record, base) = match way {
         Way::Swap => {
             let clone = towline_patcher::clone_of(&view, &request.plan)?;
             let record = record_of(&found, &request.plan, &clone)?;
@@ -182,7 +183,7 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
                 let name = found.name();
                 notes.push(format!("{name} goes on beside the dev container, which takes nothing from it"));
             }
-            (clone, record)
+            (clone, record, view)
         }
         Way::InPlace => {
             let held = resumed.as_ref().map(|(_, held)| held);
@@ -190,6 +191,16 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
         }
     };
     record.claim_is_new = claim_is_new;
+    record.main.clone_from(&request.main);
+    if request.command.is_empty() {
+        let container = container(&base, &holder.template, request.plan.container.as_deref());
+        let own = container.map_or_else(|| Err("it has no such container".to_owned()), own_command::of);
+        request.command = own.map_err(|why| SessionError::Refused {
+            what: found.name(),
+            why,
+            hint: format!("say in the manifest what {} runs: command", request.plan.dev_name),
+        })?;
+    }
     notes.extend(mounts_in_folders(&clone, &record, &request));
     let session = resumed.as_ref().map(|(_, held)| held.record.session.as_str());
     let touch = if way == Way::InPlace { Touch::Template } else { Touch::Replicas };

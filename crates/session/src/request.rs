@@ -1,6 +1,7 @@
 //! What `up` is asked to do: the manifest's dev service, made concrete on this machine.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,8 +26,11 @@ pub struct UpRequest {
     pub plan: DevPlan,
     /// The folders that are synced, in the manifest's order.
     pub folders: Vec<Folder>,
-    /// The command that runs in the dev container once the folders are in sync.
+    /// The command that runs in the dev container once the folders are in sync; empty: the workload's own.
     pub command: Vec<String>,
+    /// The dev service that this one belongs to, where it is one of its `services`. Its command is started again whenever
+    /// it ends, as Kubernetes would do it.
+    pub main: Option<String>,
     /// Variables for the command alone, like the user's `TERM`.
     pub process_environment: Vec<(String, String)>,
     /// Ports of this machine that lead into the cluster.
@@ -56,6 +60,18 @@ pub enum Workload {
     Name(String),
     /// By labels that exactly one workload has, those left out that belong to another one.
     Labels(BTreeMap<String, String>),
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Labels(labels) => {
+                let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+                f.write_str(&labels.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
 }
 
 /// What is done when somebody else changes a template that is changed in place. Nothing of theirs is ever lost, and the

@@ -195,6 +195,7 @@ mod tests {
             plan: DevPlan::default(),
             folders: Vec::new(),
             command: Vec::new(),
+            main: None,
             process_environment: Vec::new(),
             forwards: Vec::new(),
             reverses: Vec::new(),

@@ -47,6 +47,43 @@ pub fn request(
     manifest_path: &Path,
     choices: Choices,
 ) -> Result<UpRequest, SessionError> {
+    let forwards = manifest.forwards(dev).map(|one| forward(dev, one)).collect();
+    of(dev, forwards, manifest_path, choices)
+}
+
+/// Makes the requests for the `services` of a dev service. Of the choices, the way in, the command and what belongs to a
+/// terminal are not theirs.
+pub fn services(dev: &Dev, manifest_path: &Path, choices: &Choices) -> Result<Vec<UpRequest>, SessionError> {
+    let of_service = |service: &Dev| {
+        let refused = |why: &str, hint: &str| SessionError::Refused {
+            what: format!("{} of the services of {}", service.name, dev.name),
+            why: why.to_owned(),
+            hint: hint.to_owned(),
+        };
+        if service.replicas.is_some_and(|replicas| replicas != 1) {
+            let why = "its dev container is one pod, and the manifest asks for another number";
+            return Err(refused(why, "leave replicas out: down brings all of the workload's back"));
+        }
+        if service.command.is_empty() && !service.args.is_empty() {
+            return Err(refused("it has args and no command", "give it the command, too"));
+        }
+        let choices =
+            Choices { command: None, process_environment: Vec::new(), way: None, ..choices.clone() };
+        let mut request = of(service, Vec::new(), manifest_path, choices)?;
+        request.main = Some(dev.name.clone());
+        (request.patience, request.answer) = (dev.timeout.resources, dev.timeout.default);
+        request.plan.agent.image = dev.init_container.as_ref().and_then(|init| init.image.clone());
+        Ok(request)
+    };
+    dev.services.iter().map(of_service).collect()
+}
+
+fn of(
+    dev: &Dev,
+    forwards: Vec<Forward>,
+    manifest_path: &Path,
+    choices: Choices,
+) -> Result<UpRequest, SessionError> {
     let folders = dev
         .sync
         .folders
@@ -70,8 +107,9 @@ pub fn request(
         plan: plan(dev),
         folders,
         command: choices.command.unwrap_or_else(|| dev.command_line()),
+        main: None,
         process_environment: choices.process_environment,
-        forwards: manifest.forwards(dev).map(|one| forward(dev, one)).collect(),
+        forwards,
         reverses: dev
             .reverse
             .iter()

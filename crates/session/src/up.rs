@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use towline_cluster::ClusterError;
@@ -28,7 +29,7 @@ use crate::original::{self, Parked};
 use crate::output::{self, Untaken};
 use crate::plan::{UpPlan, no_drift};
 use crate::pod::text;
-use crate::request::Folder;
+use crate::request::{Folder, Forward};
 use crate::storage;
 
 /// A running session. Dropping it leaves: the loop ends, dev mode stays on in the cluster.
@@ -103,75 +104,119 @@ pub async fn up(
     plan: UpPlan,
     size: Option<TerminalSize>,
 ) -> Result<Session, SessionError> {
-    if !plan.obstacles.is_empty() {
-        return Err(SessionError::Obstacles { obstacles: plan.obstacles });
-    }
-    let ports = forward::bind(&plan.request.forwards).await?;
-    let folders = plan
-        .request
-        .folders
-        .iter()
-        .map(|folder| {
-            let remote = Open {
-                root: folder.remote.clone(),
-                ignore: folder.ignore.clone(),
-                excluded: mounts_below(
-                    &plan.clone,
-                    crate::plan::template_of(&plan.record),
-                    &plan.record.container,
-                    &folder.remote,
-                ),
-                create: true,
-                watch: true,
-            };
-            Ok(Pair::open(PairOptions {
-                local: folder.local.clone(),
-                ignore: folder.ignore.clone(),
-                remote,
-                state: sync_folder(context, &plan.record, folder),
-                engine: EngineConfig::default(),
-                protect: true,
-            })?
-            .rescan_every(folder.rescan))
-        })
-        .collect::<Result<Vec<_>, SessionError>>()?;
+    Ok(Prepared::new(context, plan).await?.hold().await?.begin(size))
+}
 
-    let (event_tx, event_rx) = mpsc::channel(256);
-    let (outlet, untaken) = output::channel();
-    let (command_tx, command_rx) = mpsc::channel(16);
-    let (input_tx, input_rx) = mpsc::channel(64);
-    let fresh = plan.resumed.is_none();
-    let mut journal = match &plan.resumed {
-        Some((lease, _)) => Journal::take_over(context, lease).await?,
-        None => Journal::create(context, plan.record.clone()).await?,
-    };
-    let context = context.clone();
-    let task = tokio::spawn(async move {
-        let _ = event_tx.send(Event::State { state: State::Activating }).await;
-        if let Some((_, held)) = &plan.resumed
-            && held.record.parked
-            && crate::journal::is_alive(held)
-        {
-            original::fence(&context, &held.record).await?;
+/// A plan for which everything of this machine is taken. Nothing has been written yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    context: Context,
+    plan: UpPlan,
+    ports: Vec<(Forward, TcpListener)>,
+    folders: Vec<Pair>,
+}
+
+impl Prepared {
+    pub(crate) async fn new(context: &Context, plan: UpPlan) -> Result<Self, SessionError> {
+        if !plan.obstacles.is_empty() {
+            return Err(SessionError::Obstacles { obstacles: plan.obstacles });
         }
-        if let Err(error) = begin(&context, &plan, &mut journal, &event_tx).await {
-            if fresh {
-                undo(&context, journal, &event_tx, &error.to_string()).await?;
+        let ports = forward::bind(&plan.request.forwards).await?;
+        let folders = plan
+            .request
+            .folders
+            .iter()
+            .map(|folder| {
+                let remote = Open {
+                    root: folder.remote.clone(),
+                    ignore: folder.ignore.clone(),
+                    excluded: mounts_below(
+                        &plan.clone,
+                        crate::plan::template_of(&plan.record),
+                        &plan.record.container,
+                        &folder.remote,
+                    ),
+                    create: true,
+                    watch: true,
+                };
+                Ok(Pair::open(PairOptions {
+                    local: folder.local.clone(),
+                    ignore: folder.ignore.clone(),
+                    remote,
+                    state: sync_folder(context, &plan.record, folder),
+                    engine: EngineConfig::default(),
+                    protect: true,
+                })?
+                .rescan_every(folder.rescan))
+            })
+            .collect::<Result<Vec<_>, SessionError>>()?;
+        Ok(Self { context: context.clone(), plan, ports, folders })
+    }
+
+    /// Takes the Lease.
+    pub(crate) async fn hold(self) -> Result<Holding, SessionError> {
+        let journal = match &self.plan.resumed {
+            Some((lease, _)) => Journal::take_over(&self.context, lease).await?,
+            None => Journal::create(&self.context, self.plan.record.clone()).await?,
+        };
+        Ok(Holding { prepared: self, journal })
+    }
+}
+
+/// A plan whose Lease is held. Nothing else has been written yet.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    prepared: Prepared,
+    journal: Journal,
+}
+
+impl Holding {
+    /// Goes back to what was before the Lease was taken; a session that went on before stays as it was. `why` goes into
+    /// the error when that fails.
+    pub(crate) async fn let_go(self, why: &str) -> Result<(), SessionError> {
+        if self.prepared.plan.resumed.is_some() {
+            return Ok(());
+        }
+        let (event_tx, _) = mpsc::channel(1);
+        undo(&self.prepared.context, self.journal, &event_tx, why).await
+    }
+
+    /// Begins the session. `size` is the terminal of its command.
+    pub(crate) fn begin(self, size: Option<TerminalSize>) -> Session {
+        let Self { prepared: Prepared { context, plan, ports, folders }, mut journal } = self;
+        let (event_tx, event_rx) = mpsc::channel(256);
+        let (outlet, untaken) = output::channel();
+        let (command_tx, command_rx) = mpsc::channel(16);
+        let (input_tx, input_rx) = mpsc::channel(64);
+        let fresh = plan.resumed.is_none();
+        let task = tokio::spawn(async move {
+            let _ = event_tx.send(Event::State { state: State::Activating }).await;
+            if let Some((_, held)) = &plan.resumed
+                && held.record.parked
+                && crate::journal::is_alive(held)
+            {
+                original::fence(&context, &held.record).await?;
             }
-            return Err(error);
-        }
-        let config_map = agent_object(&plan.request.agent, &journal.record);
-        let live = Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
-        let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), outlet };
-        let (ending, to_undo) = live.run(folders, ports, outlets).await;
-        if let (Ending::Failed { message, .. } | Ending::Undone { message }, Some(journal)) =
-            (&ending, to_undo)
-        {
-            undo(&context, journal, &event_tx, message).await?;
-        }
-        Ok(ending)
-    });
-    Ok(Session { event_rx, output: Some(untaken), command_tx, input_tx, task })
+            if let Err(error) = begin(&context, &plan, &mut journal, &event_tx).await {
+                if fresh {
+                    undo(&context, journal, &event_tx, &error.to_string()).await?;
+                }
+                return Err(error);
+            }
+            let config_map = agent_object(&plan.request.agent, &journal.record);
+            let live =
+                Live { context: context.clone(), request: plan.request, journal, config_map, size, fresh };
+            let outlets = Outlets { command_rx, input_rx, event_tx: event_tx.clone(), outlet };
+            let (ending, to_undo) = live.run(folders, ports, outlets).await;
+            if let (Ending::Failed { message, .. } | Ending::Undone { message }, Some(journal)) =
+                (&ending, to_undo)
+            {
+                undo(&context, journal, &event_tx, message).await?;
+            }
+            Ok(ending)
+        });
+        Session { event_rx, output: Some(untaken), command_tx, input_tx, task }
+    }
 }
 
 /// Writes the objects, the record being there already.

@@ -1,6 +1,9 @@
 //! `towline down`.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use towline_patcher::Held;
 use towline_session::down::{self, Restored};
 use towline_session::{Context, SessionError, event::EVENT_VERSION, storage};
 
@@ -16,8 +19,9 @@ use crate::ui::Ui;
 pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
     let context = place::connect(ui, global).await?;
     let mut name = args.name.clone();
+    let all = sessions::matching(&context, None).await?;
     let found = if args.all {
-        sessions::matching(&context, None).await?
+        all
     } else {
         // The manifest only narrows the choice down; without one the record in the cluster is enough.
         if name.is_none()
@@ -28,14 +32,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
             let only = manifest.dev.values().next().map(|dev| dev.workload.clone());
             name = only.filter(|_| !project.example);
         }
-        let found = match sessions::matching(&context, name.as_deref()).await? {
-            found if found.is_empty() && args.name.is_none() => sessions::matching(&context, None).await?,
-            found => found,
-        };
-        if found.len() > 1 {
-            sessions::one(&context, name.as_deref()).await?;
-        }
-        found
+        meant(all, name.as_deref(), args.name.is_none())?
     };
     if found.is_empty() && args.volumes && remove_claims(ui, &context, args, name.as_deref(), &[]).await? > 0
     {
@@ -72,8 +69,39 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Down) -> Outcome {
         let ended: Vec<_> = found.iter().map(|(_, held)| held.record.name.clone()).collect();
         remove_claims(ui, &context, args, name.as_deref(), &ended).await?;
     }
-    sessions::mention_abandoned(ui, &context, None).await;
+    sessions::mention_abandoned(ui, &context, &[]).await;
     Ok(code)
+}
+
+/// Returns the sessions that `name` means, those of its services with them. `any`: where nothing has that name, whatever
+/// there is.
+fn meant(all: Vec<(Value, Held)>, name: Option<&str>, any: bool) -> Result<Vec<(Value, Held)>, Failure> {
+    let is_meant = |held: &Held| {
+        name.is_none_or(|name| {
+            down::is_meant(&held.record, name) || held.record.main.as_deref() == Some(name)
+        })
+    };
+    let mut found: Vec<_> = all.iter().filter(|(_, held)| is_meant(held)).cloned().collect();
+    if found.is_empty() && any {
+        found.clone_from(&all);
+    }
+    // What it belongs to, or itself: what more than one of are several things to end.
+    let head = |held: &Held| held.record.main.clone().unwrap_or_else(|| held.record.dev_name.clone());
+    let heads: BTreeSet<_> = found.iter().map(|(_, held)| head(held)).collect();
+    let of_one_name = found.iter().filter(|(_, held)| held.record.main.is_none()).count() > 1;
+    if heads.len() > 1 || of_one_name {
+        let names: Vec<_> = found.iter().map(|(_, held)| down::full_name(&held.record)).collect();
+        return Err(Failure::new(format!("several workloads are in dev mode: {}", names.join(", ")))
+            .hint("name one of them, or end all: towline down --all")
+            .code(exit_code::USAGE));
+    }
+    let mains: BTreeSet<_> =
+        found.iter().filter(|(_, held)| held.record.main.is_none()).map(|(_, held)| head(held)).collect();
+    let is_service = |held: &Held| held.record.main.as_ref().is_some_and(|main| mains.contains(main));
+    let more = all.into_iter().filter(|(_, held)| is_service(held) && !is_meant(held));
+    found
+        .extend(more.filter(|(lease, _)| !found.iter().any(|(known, _)| known == lease)).collect::<Vec<_>>());
+    Ok(found)
 }
 
 /// Removes the claims of what is meant: all, those of the sessions that were ended, or that of a name. Returns how many.
@@ -119,9 +147,8 @@ pub(super) fn tell(ui: &mut Ui, restored: &Restored) -> u8 {
     } else {
         ui.say(&format!("{} {}; what others changed stays:", restored.workload, restored.said));
         for difference in &restored.differences {
-            let value = |value: &Option<serde_json::Value>| {
-                value.as_ref().map_or("nothing".to_owned(), ToString::to_string)
-            };
+            let value =
+                |value: &Option<Value>| value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             let owner = difference.owner.as_deref().map(|owner| format!(", by {owner}")).unwrap_or_default();
             ui.say(&format!(
                 "  {} was {}, is {}{owner}",

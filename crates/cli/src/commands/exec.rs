@@ -6,7 +6,8 @@ use towline_session::exec::{ExecInput, exec};
 
 use super::{Outcome, sessions};
 use crate::args;
-use crate::commands::up::{environment, receive, show};
+use crate::commands::up::environment;
+use crate::commands::up_follow::{receive, show};
 use crate::diagnose::Failure;
 use crate::exit_code;
 use crate::place;
@@ -17,7 +18,7 @@ use crate::ui::Ui;
 pub(crate) async fn run(ui: &mut Ui, global: &args::Global, args: &args::Exec) -> Outcome {
     let context = place::connect(ui, global).await?;
     let (_, held) = sessions::one(&context, args.name.as_deref()).await?;
-    sessions::mention_abandoned(ui, &context, Some(&held.record.name)).await;
+    sessions::mention_abandoned(ui, &context, &[&held.record.name]).await;
     let pod = sessions::dev_pod_name(&context, &held).await?;
     let size = terminal::size();
     let words = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };

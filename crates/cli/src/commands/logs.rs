@@ -13,7 +13,7 @@ use crate::ui::Ui;
 pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Logs) -> Outcome {
     let context = place::connect(ui, global).await?;
     let (_, held) = sessions::one(&context, args.name.as_deref()).await?;
-    sessions::mention_abandoned(ui, &context, Some(&held.record.name)).await;
+    sessions::mention_abandoned(ui, &context, &[&held.record.name]).await;
     let pod = sessions::dev_pod_name(&context, &held).await?;
     let options = LogOptions { follow: args.follow, tail: args.tail, previous: args.previous };
     let mut log = context.cluster.logs(&context.namespace, &pod, &held.record.container, &options).await?;

@@ -19,11 +19,11 @@ pub(crate) async fn matching(context: &Context, name: Option<&str>) -> Result<Ve
     Ok(sessions)
 }
 
-/// Says which sessions of the namespace, but that of `workload`, nobody has been heard of for long, and how to end them.
-pub(crate) async fn mention_abandoned(ui: &mut Ui, context: &Context, workload: Option<&str>) {
+/// Says which sessions of the namespace, but those of `workloads`, nobody has been heard of for long, and how to end them.
+pub(crate) async fn mention_abandoned(ui: &mut Ui, context: &Context, workloads: &[&str]) {
     // What can't be looked at is no reason not to do what was asked for.
     let Ok(found) = gc::abandoned(context, false, gc::ABANDONED).await else { return };
-    for one in found.iter().filter(|one| Some(one.held.record.name.as_str()) != workload) {
+    for one in found.iter().filter(|one| !workloads.contains(&one.held.record.name.as_str())) {
         let record = &one.held.record;
         ui.warn(&format!(
             "{} {} is in dev mode by {}, not heard of for {}; towline down {} ends it, towline gc all such",
@@ -50,6 +50,15 @@ pub(crate) fn age(time: Duration) -> String {
 /// Returns the one session that `name` means.
 pub(crate) async fn one(context: &Context, name: Option<&str>) -> Result<(Value, Held), Failure> {
     let mut sessions = matching(context, name).await?;
+    let mut leads = sessions.iter().filter(|(_, held)| held.record.main.is_none());
+    // Services come with the dev service that they belong to, and are named where they are meant.
+    if let (Some((_, lead)), None) = (leads.next().cloned(), leads.next())
+        && sessions
+            .iter()
+            .all(|(_, held)| held.record.main.as_ref().is_none_or(|main| *main == lead.record.dev_name))
+    {
+        sessions.retain(|(_, held)| held.record.main.is_none());
+    }
     if sessions.len() > 1 {
         let names: Vec<_> = sessions.iter().map(|(_, held)| down::full_name(&held.record)).collect();
         return Err(Failure::new(format!("several workloads are in dev mode: {}", names.join(", ")))

@@ -34,7 +34,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         let pauses: Vec<_> = pauses.map(|it| format!("{} {}/{}", it.kind, it.namespace, it.name)).collect();
         if ui.is_json() {
             ui.json(&json!({
-                "version": 1, "kind": "session", "workload": record.name, "dev": record.dev_name,
+                "version": 1, "kind": "session", "workload": record.name, "dev": record.dev_name, "main": record.main,
                 "namespace": record.namespace, "session": record.session,
                 "holder": journal::person(&held.holder), "since": held.acquire_time, "alive": alive,
                 "replicas": record.replicas, "scaledDown": record.parked,
@@ -46,6 +46,9 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
             continue;
         }
         let mut text = format!("{} {} in namespace {}\n", record.kind, record.name, record.namespace);
+        if let Some(main) = &record.main {
+            let _ = writeln!(text, "  one of the services of {main}");
+        }
         let since = held.acquire_time.as_deref().unwrap_or("an unknown time");
         let heard = if alive { "" } else { ", not heard of lately" };
         let _ = writeln!(text, "  held by {} since {since}{heard}", journal::person(&held.holder));
@@ -84,7 +87,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Status) -> Outcome 
         }
         ui.data(text.trim_end());
     }
-    sessions::mention_abandoned(ui, &context, None).await;
+    sessions::mention_abandoned(ui, &context, &[]).await;
     Ok(exit_code::OK)
 }
 

@@ -1,5 +1,7 @@
 //! The plan of `towline up`: made, agreed to where a controller is to be paused, and shown.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use towline_session::controllers::Effect;
 use towline_session::event::EVENT_VERSION;
@@ -62,8 +64,24 @@ pub(crate) fn mention(ui: &mut Ui, planned: &UpPlan) {
     }
 }
 
-/// Shows the whole plan: the objects as a diff with a reason for each field, then who and what they meet.
-pub(crate) fn show(ui: &Ui, plan: &PlanView) {
+/// Shows the plans: one as it is, several by the names of their services.
+pub(crate) fn show(ui: &Ui, plans: &[UpPlan]) {
+    let views = plans.iter().map(|plan| (plan.request.plan.dev_name.as_str(), plan.view()));
+    let views: BTreeMap<&str, PlanView> = views.collect();
+    if ui.is_json() && plans.len() > 1 {
+        return ui.json(&json!({"version": EVENT_VERSION, "kind": "plans", "plans": views}));
+    }
+    for plan in plans {
+        let name = plan.request.plan.dev_name.as_str();
+        if plans.len() > 1 {
+            ui.data(&format!("{name}:"));
+        }
+        show_one(ui, &views[name]);
+    }
+}
+
+/// Shows a whole plan: the objects as a diff with a reason for each field, then who and what they meet.
+fn show_one(ui: &Ui, plan: &PlanView) {
     if ui.is_json() {
         let mut line = json!({"version": EVENT_VERSION, "kind": "plan"});
         if let (Some(line), Ok(Value::Object(fields))) = (line.as_object_mut(), serde_json::to_value(plan)) {

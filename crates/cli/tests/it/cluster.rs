@@ -62,6 +62,43 @@ fn workload() -> Value {
 }
 
 #[tokio::test]
+async fn several_that_can_t_begin_are_all_told_and_nothing_is_changed() {
+    let env = with_a_workload().await;
+    let service = |name: &str| format!("  {name}:\n    sync: [.:/app]\n");
+    env.write("okteto.yml", &format!("dev:\n{}{}", service("web"), service("wep")));
+    assert_snapshot!(env.run(&["up", "web", "wep", "web", "--output", "plain"]), @"
+    exit 1
+    --- stderr
+    web | [TEMP]/project ↔ /app, no .stignore
+    web | checking web in namespace default of embedded
+    wep | [TEMP]/project ↔ /app, no .stignore
+    wep | checking wep in namespace default of embedded
+    wep | error: no workload wep in namespace default
+    wep | hint: did you mean web? there is: web
+    wep | hint: name it in the manifest: the key below dev, or its selector
+    error: 1 of 2 services can't begin; nothing was changed
+    ");
+    env.write("okteto.yml", &format!("dev:\n{}{}    name: web\n", service("web"), service("two")));
+    let report = env.run(&["up", "--all", "--output", "plain"]);
+    assert!(
+        report.contains("error: web and two can't be put into dev mode: both are about Deployment web"),
+        "{report}"
+    );
+    let report = env.run(&["up", "--all", "--", "make"]);
+    assert!(
+        report.starts_with("exit 2\n") && report.contains("a command is for one dev service"),
+        "{report}"
+    );
+    env.write("okteto.yml", &format!("dev:\n{}    services: [{{name: web}}]\n", service("web")));
+    let report = env.run(&["up", "--output", "plain"]);
+    assert!(report.contains("which Kubernetes does not show"), "{report}");
+    assert!(
+        env.run(&["status", "--output", "plain"]).contains("nothing is in dev mode"),
+        "nothing was written"
+    );
+}
+
+#[tokio::test]
 async fn a_plan_has_a_reason_for_each_change() {
     let env = with_a_workload().await;
     let report = env.run(&["up", "--dry-run", "--output", "plain"]);

@@ -45,7 +45,7 @@ fn a_wrong_command_line_ends_with_2() {
     --- stderr
     error: the argument '--detach' cannot be used with '--dry-run'
 
-    Usage: towline up --detach [NAME] [-- <CMD>...]
+    Usage: towline up --detach [NAME]... [-- <CMD>...]
 
     For more information, try '--help'.
     ");

@@ -68,8 +68,13 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, r
         reject_foreign_folders(reader, &dev);
         let mut names = unsupported(&dev);
         if let (Rank::VersionOne, Some(fields)) = (rank, &fields) {
-            let old = ["namespace", "context", "push"];
-            names.extend(old.into_iter().filter(|name| fields.get(name).is_some()));
+            names.extend(fields.get("push").map(|_| "push"));
+            for (name, chosen) in [("namespace", "--namespace"), ("context", "--context")] {
+                if let Some(at) = fields.get(name) {
+                    let message = format!("`{name}` is not taken from the manifest");
+                    reader.warn(at, message, format!("the kubeconfig's counts, or {chosen}"));
+                }
+            }
         }
         if !names.is_empty() {
             reader.report(Severity::Warning, &at.path, dev.place.span, not_acted_on(&names), None);
@@ -272,7 +277,12 @@ fn storage(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     // Entries of `services` have none of their own.
     for at in fields.get("services").map(|at| reader.few(at, MAX_SERVICES)).unwrap_or_default() {
         let place = at.place();
-        dev.services.push(read_ranked(reader, &at, "", place, Rank::Service));
+        let mut service = read_ranked(reader, &at, "", place, Rank::Service);
+        service.name = match service.workload.rsplit('/').next() {
+            Some(name) if !name.is_empty() => name.to_owned(),
+            _ => format!("{}-{}", dev.name, dev.services.len() + 1),
+        };
+        dev.services.push(service);
     }
 }
 

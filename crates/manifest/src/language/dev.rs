@@ -31,6 +31,10 @@ const NOT_HERE: &str = "`namespace` is not chosen in the manifest";
 const NOT_HERE_EITHER: &str = "`context` is not chosen in the manifest";
 const TYPE_NAMESPACE: &str = "remove it and type --namespace";
 const TYPE_CONTEXT: &str = "remove it and type --context";
+const SHARED: &str = "each is a session of its own whose folders are synced from this machine; a command that ends is started again";
+const OWN_CLAIM: &str = "they are kept in a claim of the service's own";
+const ONE: &str = "only 1: the dev container is one pod";
+const FROM_KUBECONFIG: &str = "shown with a warning and never used: no repository decides where you work";
 const ELSEWHERE: &str = "give it to the dev service itself, or make another one";
 
 pub(crate) static DEV: Object =
@@ -67,8 +71,8 @@ static OLD_FIELDS: [Field; 8] = [
         "What is `metadata.annotations` now.",
     ),
     Field::new("healthchecks", Shape::Flag(true), "What is `probes` now."),
-    Field::new("namespace", Shape::Text("staging"), "The namespace.").not_yet("type --namespace"),
-    Field::new("context", Shape::Text("minikube"), "The context.").not_yet("type --context"),
+    Field::new("namespace", Shape::Text("staging"), "The namespace.").differently(FROM_KUBECONFIG),
+    Field::new("context", Shape::Text("minikube"), "The context.").differently(FROM_KUBECONFIG),
     Field::new("push", Shape::Anything("{}"), "How the image is built.").not_yet("nothing is built"),
     Field::new("initFromImage", Shape::Flag(true), "Whether the folder begins with the image's files.")
         .differently("it always does"),
@@ -164,7 +168,7 @@ static DEV_FIELDS: [Field; 40] = [
     Field::new("autocreate", Shape::Flag(true), "Makes a workload when there is none.")
         .not_yet("the workload must exist"),
     Field::new("services", Shape::List(&Shape::Object(&SERVICE)), "Other workloads that share the folders.")
-        .not_yet("they go on as they are"),
+        .differently(SHARED),
     Field::refused("replicas", "`replicas` is for entries of `services` only", "remove it"),
     Field::refused("namespace", NOT_HERE, TYPE_NAMESPACE),
     Field::refused("context", NOT_HERE_EITHER, TYPE_CONTEXT),
@@ -178,16 +182,20 @@ pub(crate) static SERVICE: Object = Object {
         Field::new("name", NAME, "The workload's name."),
         Field::new("selector", SELECTOR, "Labels that select the workload instead of its name."),
         Field::new("container", CONTAINER, "The container; the first one when absent."),
-        Field::new("image", IMAGE, "The image to run; the dev service's own when absent."),
+        Field::new("image", IMAGE, "The image to run; the workload's own when absent."),
         Field::new("imagePullPolicy", PULL_POLICY, "When the image is pulled."),
-        Field::new("command", COMMAND_LINE, "What to run."),
+        Field::new(
+            "command",
+            COMMAND_LINE,
+            "What to run; what the workload's own container runs when absent.",
+        ),
         Field::new("args", ARGS, "What follows the command."),
         Field::new("workdir", PATH, "The working directory in the container."),
         Field::new("sync", SYNCED, "Folders of the dev service that this one shares: `local:remote`."),
         Field::new("environment", VARIABLES, "Variables of the container."),
         Field::new("envFiles", ENV_FILES, "Files of variables."),
         Field::new("resources", Shape::Object(&RESOURCES), "What the container asks for and may use."),
-        Field::new("replicas", Shape::Number(0, i32::MAX as i64, 2), "How many pods run."),
+        Field::new("replicas", Shape::Number(0, i32::MAX as i64, 2), "How many pods run.").differently(ONE),
         Field::new("nodeSelector", NODES, "Labels that a node must have."),
         Field::new("affinity", Shape::Object(&AFFINITY), "Where the pods want to be."),
         Field::new("tolerations", Shape::List(&Shape::Object(&TOLERATION)), "Taints that don't matter."),
@@ -198,7 +206,8 @@ pub(crate) static SERVICE: Object = Object {
             "Labels of the pods; without a name, they select the workload.",
         ),
         Field::new("annotations", Shape::Pairs("example.com/note", "hello"), "Annotations of the pods."),
-        Field::new("volumes", VOLUMES, "Folders of the dev service's volume."),
+        Field::new("volumes", VOLUMES, "Folders of the container that are kept between sessions.")
+            .differently(OWN_CLAIM),
         Field::new(
             "initContainer",
             Shape::Object(&INIT_CONTAINER),

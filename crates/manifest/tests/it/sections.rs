@@ -142,7 +142,11 @@ fn a_manifest_of_version_one_is_one_dev_service() {
     assert!(dev.probes.liveness && dev.probes.readiness && dev.probes.startup);
     assert_eq!(dev.services[0].selector["app"], "y");
     let told = read("name: a\nsync: [.:/app]\nnamespace: x\npush: {image: y}\n");
-    assert_eq!(lines(&told), "okteto.yml:1:1: warning: `namespace`, `push` are read but not acted on yet\n");
+    assert_eq!(
+        lines(&told),
+        "okteto.yml:1:1: warning: `push` is read but not acted on yet\n\
+         okteto.yml:3:12: warning: `namespace` is not taken from the manifest (namespace)\n"
+    );
     let nameless = read("image: node\nsinc: [.:/app]\n");
     assert_eq!(
         lines(&nameless),

@@ -69,6 +69,7 @@ pub(crate) fn record_of(found: &Found, plan: &DevPlan, clone: &DevClone) -> Resu
 }
 
 /// Works out what the original's own template becomes, asks the server about it, and sees to it that there is a way back.
+/// Returns also the original as it is without the session.
 pub(super) async fn in_place(
     context: &Context,
     found: &Found,
@@ -76,7 +77,7 @@ pub(super) async fn in_place(
     held: Option<&Held>,
     notes: &mut Vec<String>,
     obstacles: &mut Vec<Obstacle>,
-) -> Result<(DevClone, Record), SessionError> {
+) -> Result<(DevClone, Record, Value), SessionError> {
     let live = &found.object;
     let history = in_place::history(context, live).await?;
     let object = Object::new(found.resource, &context.namespace, text(live, "/metadata/name"));
@@ -103,5 +104,5 @@ pub(super) async fn in_place(
         }
         _ => {}
     }
-    Ok((draft.dev, record))
+    Ok((draft.dev, record, draft.base.object))
 }
