@@ -3,6 +3,7 @@
 pub mod canary;
 pub mod contention;
 pub mod edits;
+pub mod hybrid;
 pub mod interactive;
 pub mod kill;
 pub mod loss;

@@ -2,7 +2,9 @@
 
 use e2e::adapter::run;
 use e2e::embedded::EmbeddedAdapter;
-use e2e::scenario::{canary, contention, interactive, kill, loss, refusal, session, several, storage};
+use e2e::scenario::{
+    canary, contention, hybrid, interactive, kill, loss, refusal, session, several, storage,
+};
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -26,6 +28,10 @@ scenarios! {
     eight_at_once = contention::at_once;
     a_session_that_is_taken_over = contention::taken_over;
     a_terminal = interactive::at_a_terminal;
+    here_in_its_place = hybrid::whole;
+    here_and_another_pod = hybrid::of_another_pod;
+    here_until_it_ends = hybrid::ended;
+    here_at_a_terminal = hybrid::at_a_terminal;
     bad_input = refusal::of_bad_input;
     values_show_nowhere = canary::nowhere;
     several_side_by_side = several::side_by_side;

@@ -3,8 +3,8 @@
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
-    canary, contention, interactive, kill, loss, monorepo, refusal, restricted, rights, session, several,
-    storage, truce, workloads,
+    canary, contention, hybrid, interactive, kill, loss, monorepo, refusal, restricted, rights, session,
+    several, storage, truce, workloads,
 };
 
 macro_rules! scenarios {
@@ -31,6 +31,10 @@ scenarios! {
     eight_at_once = contention::at_once;
     a_session_that_is_taken_over = contention::taken_over;
     a_terminal = interactive::at_a_terminal;
+    here_in_its_place = hybrid::whole;
+    here_and_another_pod = hybrid::of_another_pod;
+    here_until_it_ends = hybrid::ended;
+    here_at_a_terminal = hybrid::at_a_terminal;
     bad_input = refusal::of_bad_input;
     what_is_kept = storage::kept;
     values_show_nowhere = canary::nowhere;

@@ -68,11 +68,12 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on the pod's loopback, or gives a listener that is there to this client. The future is to be run by
-    /// the caller for as long as the agent lives.
+    /// Listens on the pod's loopback, or `everywhere` in it, or gives a listener that is there to this client. The
+    /// future is to be run by the caller for as long as the agent lives.
     pub(crate) fn listen(
         &self,
         port: u16,
+        everywhere: bool,
         link: &Link,
     ) -> io::Result<Option<impl Future<Output = ()> + Send + use<>>> {
         let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +81,14 @@ impl Listeners {
             link_tx.send_replace(link.clone());
             return Ok(None);
         }
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        // The first that can be had: one of IPv6 takes connections of IPv4 too (`ipv6(7)`), where the pod has IPv6.
+        let addresses: [IpAddr; 2] = if everywhere {
+            [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]
+        } else {
+            [Ipv4Addr::LOCALHOST.into(); 2]
+        };
+        let addresses = addresses.map(|address| SocketAddr::new(address, port));
+        let listener = std::net::TcpListener::bind(addresses.as_slice())?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (link_tx, link_rx) = watch::channel(link.clone());

@@ -2,7 +2,7 @@
 //!
 //! **Architecture Invariant:** no cluster client, no manifest, no argument parser; one static binary of at most
 //! 1,000,000 bytes, because it travels in a ConfigMap. It listens on one unix socket in a private folder; TCP only
-//! on loopback, and only where a reverse forward was asked for.
+//! where a reverse forward was asked for, and beyond loopback only where that was asked for too.
 
 #![forbid(unsafe_code)]
 

@@ -113,24 +113,27 @@ impl Agent {
                     Err(refusal) => ControlReply::Failed(refusal),
                 },
                 ControlRequest::Usage => usage(),
+                ControlRequest::Environment => match std::fs::read("/proc/self/environ") {
+                    Ok(environment) => ControlReply::Environment(environment),
+                    Err(error) => failed(&error, "can't read the container's environment"),
+                },
                 ControlRequest::Stop { grace_milliseconds } => {
                     if let Some(job) = self.main() {
                         end(&job, Signal::TERM, Duration::from_millis(grace_milliseconds.into())).await;
                     }
                     ControlReply::Stopped
                 }
-                ControlRequest::Listen { port } => match self.listeners.listen(port, link) {
-                    Ok(serving) => {
-                        if let Some(serving) = serving {
-                            let _ = self.task_tx.send(Box::pin(serving));
+                ControlRequest::Listen { port, everywhere } => {
+                    match self.listeners.listen(port, everywhere, link) {
+                        Ok(serving) => {
+                            if let Some(serving) = serving {
+                                let _ = self.task_tx.send(Box::pin(serving));
+                            }
+                            ControlReply::Listening
                         }
-                        ControlReply::Listening
+                        Err(error) => failed(&error, &format!("can't listen on port {port} in the pod")),
                     }
-                    Err(error) => ControlReply::Failed(Refusal {
-                        errno: error.raw_os_error().unwrap_or(0),
-                        message: format!("can't listen on port {port} in the pod: {error}"),
-                    }),
-                },
+                }
             };
             if writer.send(&reply).await.is_err() {
                 return;
@@ -184,6 +187,13 @@ impl Agent {
         let _ = self.task_tx.send(Box::pin(carrying));
         attach(&job, 0, channel).await;
     }
+}
+
+fn failed(error: &io::Error, what: &str) -> ControlReply {
+    ControlReply::Failed(Refusal {
+        errno: error.raw_os_error().unwrap_or(0),
+        message: format!("{what}: {error}"),
+    })
 }
 
 /// Returns what this process has used.

@@ -18,6 +18,9 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = towline_session::hybrid::helper(std::env::args_os()) {
+        return code;
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

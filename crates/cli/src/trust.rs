@@ -6,6 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use towline_manifest::Mode;
+
 use crate::diagnose::Failure;
 use crate::project::Project;
 use crate::ui::Ui;
@@ -62,12 +64,20 @@ fn wants(project: &Project) -> Vec<String> {
     let outside = parsed.outside.iter().map(|outside| {
         format!("use {}, which is outside the repository ({})", outside.local.display(), outside.path)
     });
-    let devs = parsed.manifest.iter().flat_map(|manifest| manifest.dev.values());
-    let reverse = devs.flat_map(|dev| &dev.reverse).map(|reverse| {
+    let devs = || parsed.manifest.iter().flat_map(|manifest| manifest.dev.values());
+    let hybrid = devs().filter(|dev| dev.mode != Mode::Sync).map(|dev| {
+        let what = match dev.command_line() {
+            none if none.is_empty() => "run your shell".to_owned(),
+            command => format!("run {:?}", command.join(" ")),
+        };
+        let ports = "lead the workload's connections to the ports of this machine";
+        format!("{what} on this machine with the workload's variables, and {ports} ({}.mode)", dev.place.path)
+    });
+    let reverse = devs().flat_map(|dev| &dev.reverse).map(|reverse| {
         format!(
             "lead connections in the pod to port {} of this machine ({})",
             reverse.local, reverse.place.path
         )
     });
-    sensitive.chain(outside).chain(reverse).collect()
+    sensitive.chain(outside).chain(hybrid).chain(reverse).collect()
 }

@@ -30,6 +30,8 @@ pub(crate) struct Ui {
     quiet: bool,
     /// Whether the command's pod was out of reach meanwhile.
     lost: bool,
+    /// Whether the command runs on this machine.
+    hybrid: bool,
     /// The service that is spoken of, where there are several.
     service: Option<String>,
     /// The service whose command has the terminal, where there are several.
@@ -50,7 +52,16 @@ impl Ui {
     pub(crate) fn new(output: Option<Output>) -> Self {
         let human = std::io::stderr().is_terminal();
         let output = output.unwrap_or(if human { Output::Human } else { Output::Plain });
-        Self { output, phase: None, quiet: false, lost: false, service: None, owner: None, width: 0 }
+        Self {
+            output,
+            phase: None,
+            quiet: false,
+            lost: false,
+            hybrid: false,
+            service: None,
+            owner: None,
+            width: 0,
+        }
     }
 
     /// Tells whether data goes out as JSON.
@@ -129,6 +140,11 @@ impl Ui {
         self.line(&clean(text, true));
     }
 
+    /// Takes in that the command runs on this machine.
+    pub(crate) fn is_hybrid(&mut self) {
+        self.hybrid = true;
+    }
+
     /// Begins a phase; the one before is done.
     pub(crate) fn phase(&mut self, words: &str) {
         self.phase_done();
@@ -181,7 +197,7 @@ impl Ui {
     pub(crate) fn command_has_terminal(&mut self, has: bool) {
         self.phase_done();
         if has {
-            self.say("ready: edits on either side reach the other at once; Enter ~ . leaves");
+            self.say(&format!("{}; Enter ~ . leaves", self.ready()));
         }
         self.quiet = has;
         self.owner.clone_from(&self.service);
@@ -338,6 +354,14 @@ impl Ui {
                     }
                 ));
             }
+            Event::Environment { variables, left_out } => {
+                let not = if left_out.is_empty() {
+                    String::new()
+                } else {
+                    format!(", without {}", left_out.join(", "))
+                };
+                self.say(&format!("the command gets {variables} variables of the container{not}"));
+            }
             Event::Warning { message } => self.warn(message),
             Event::Ended { ending } => self.ended(ending),
             // What is as it should be needs no words.
@@ -362,15 +386,25 @@ impl Ui {
             State::Starting => "waiting for the pod",
             State::Attaching => "setting up the container",
             State::Pulling => "pulling the image",
+            // There is nothing to sync: the command's variables come next.
+            State::StartingSync if self.hybrid => return,
             State::StartingSync => "looking through the files on both sides",
             State::Synchronizing => "syncing files",
             State::Ready => {
                 self.phase_done();
-                return self.say("ready: edits on either side reach the other at once");
+                return self.say(self.ready());
             }
             State::Failed => return self.phase_broken(),
         };
         self.phase(words);
+    }
+
+    fn ready(&self) -> &'static str {
+        if self.hybrid {
+            "ready: the command runs on this machine, in the workload's place"
+        } else {
+            "ready: edits on either side reach the other at once"
+        }
     }
 
     fn ended(&mut self, ending: &Ending) {

@@ -7,6 +7,8 @@ pub mod embedded;
 pub mod error;
 pub mod kube;
 pub mod port;
+mod variables;
 
 pub use error::ClusterError;
 pub use port::Cluster;
+pub use variables::expand;

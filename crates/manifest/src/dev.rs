@@ -42,11 +42,12 @@ pub struct Dev {
     pub image: Option<String>,
     /// When the image is pulled.
     pub image_pull_policy: Option<PullPolicy>,
-    /// The command to run, ready to execute; see [`Dev::command_line`]. Empty only in [`Dev::services`].
+    /// The command to run, ready to execute; see [`Dev::command_line`]. Empty in [`Dev::services`], and in hybrid mode
+    /// where the user's own shell is meant.
     pub command: Vec<String>,
     /// What follows the command.
     pub args: Vec<String>,
-    /// The working directory in the container.
+    /// The working directory in the container; in hybrid mode the local one is in [`Dev::mode`].
     pub workdir: Option<String>,
     /// The folders to keep equal, and how.
     pub sync: Sync,
@@ -92,7 +93,7 @@ pub struct Dev {
     pub persistent_volume: Option<PersistentVolume>,
     /// Local files to mount.
     pub secrets: Vec<SecretFile>,
-    /// Where the code runs; `hybrid` is read, not acted on.
+    /// Where the code runs.
     pub mode: Mode,
     /// The local port of an SSH server: read, not acted on.
     pub remote: Option<u16>,
@@ -117,7 +118,6 @@ impl Dev {
 /// for something else than what happens.
 pub fn unsupported(dev: &Dev) -> Vec<&'static str> {
     [
-        ("mode", dev.mode == Mode::Hybrid),
         ("remote", dev.remote.is_some()),
         ("sshServerPort", dev.ssh_server_port.is_some()),
         ("autocreate", dev.autocreate),
@@ -152,7 +152,7 @@ impl PullPolicy {
 /// The folders to keep equal, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sync {
-    /// The folders, in order; empty only in [`Dev::services`].
+    /// The folders, in order; empty only in [`Dev::services`] and in hybrid mode.
     pub folders: Vec<SyncFolder>,
     /// Whether the author asked for compression, or for none. The transport compresses where it pays: `false` changes
     /// nothing.
@@ -331,13 +331,16 @@ impl Default for Timeout {
 }
 
 /// Where the code runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Mode {
     /// In the cluster, on synced files.
     #[default]
     Sync,
-    /// On this machine, with the cluster reachable.
-    Hybrid,
+    /// On this machine, with the container's variables and its traffic.
+    Hybrid {
+        /// The local folder that the command runs in.
+        folder: PathBuf,
+    },
 }
 
 /// The init containers that fill folders.

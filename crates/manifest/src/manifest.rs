@@ -77,8 +77,9 @@ impl Parsed {
     /// Returns true when the user has to agree before anything is done: something of theirs would leave
     /// the repository, or their environment.
     pub fn needs_consent(&self) -> bool {
-        let reverse = |manifest: &Manifest| manifest.dev.values().any(|dev| !dev.reverse.is_empty());
-        !self.sensitive.is_empty() || !self.outside.is_empty() || self.manifest.as_ref().is_some_and(reverse)
+        let is_reached = |dev: &Dev| !dev.reverse.is_empty() || dev.mode != crate::Mode::Sync;
+        let reached = self.manifest.iter().flat_map(|manifest| manifest.dev.values()).any(is_reached);
+        !self.sensitive.is_empty() || !self.outside.is_empty() || reached
     }
 
     /// Returns the effective manifest as a tree: every value as it holds, in the order of the documentation.

@@ -48,7 +48,9 @@ impl Printer {
             tree.put("name", expanded(&dev.workload));
         }
         self.workload(dev, &mut tree);
-        tree.put("sync", self.sync(&dev.sync));
+        if dev.mode == Mode::Sync {
+            tree.put("sync", self.sync(&dev.sync));
+        }
         tree.list("forward", dev.forward.iter().map(forward));
         let pairs = dev.reverse.iter().map(|reverse| text(&format!("{}:{}", reverse.remote, reverse.local)));
         tree.list("reverse", pairs);
@@ -73,7 +75,7 @@ impl Printer {
         timeout.put("resources", length(dev.timeout.resources));
         tree.put("timeout", timeout.node());
         tree.put("interface", address(dev.interface));
-        tree.put("mode", text(if dev.mode == Mode::Hybrid { "hybrid" } else { "sync" }));
+        tree.put("mode", text(if dev.mode == Mode::Sync { "sync" } else { "hybrid" }));
         tree.list("volumes", dev.volumes.iter().map(|path| expanded(path)));
         tree.list(
             "externalVolumes",
@@ -111,9 +113,6 @@ impl Printer {
         if service.sync != Sync::default() {
             tree.put("sync", self.sync(&service.sync));
         }
-        if service.mode == Mode::Hybrid {
-            tree.put("mode", text("hybrid"));
-        }
         tree.maybe("replicas", service.replicas.map(number));
         tree.list("volumes", service.volumes.iter().map(|path| expanded(path)));
         tree.maybe("initContainer", service.init_container.as_ref().map(init_container));
@@ -131,6 +130,9 @@ impl Printer {
         tree.list("command", dev.command.iter().map(|word| text(word)));
         tree.list("args", dev.args.iter().map(|word| text(word)));
         tree.maybe("workdir", dev.workdir.as_deref().map(text));
+        if let Mode::Hybrid { folder } = &dev.mode {
+            tree.put("workdir", expanded(&self.local(folder)));
+        }
         let variables = dev.environment.iter().map(|variable| (&variable.name, expanded(&variable.value)));
         if !dev.environment.is_empty() {
             tree.put("environment", named(variables));

@@ -24,6 +24,9 @@ pub const HOW_TO_UNDO_ANNOTATION: &str = "towline.dev/how-to-undo";
 /// Stands, on the dev pod, for what the user's mounted files hold.
 pub(crate) const SECRETS_ANNOTATION: &str = "towline.dev/secrets";
 
+/// On a dev pod that only stands in for a command that runs elsewhere: another way of development is another pod.
+pub(crate) const STANDS_IN_ANNOTATION: &str = "towline.dev/stands-in";
+
 /// The longest name of an object, in bytes (RFC 1123 subdomain).
 const MAX_NAME_BYTES: usize = 253;
 

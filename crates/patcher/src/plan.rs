@@ -46,6 +46,8 @@ pub struct DevPlan {
     pub labels: BTreeMap<String, String>,
     /// Annotations of the dev pod.
     pub annotations: BTreeMap<String, String>,
+    /// The dev container only stands in for a command that runs elsewhere.
+    pub stands_in: bool,
     /// Which probes stay.
     pub keep_probes: Probes,
     /// What becomes of the hooks.

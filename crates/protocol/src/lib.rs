@@ -93,13 +93,17 @@ pub enum ControlRequest {
         /// How long it may take to end by itself.
         grace_milliseconds: u32,
     },
-    /// Listens on this port of the pod's loopback for a reverse forward.
+    /// Listens on this port of the pod for a reverse forward.
     Listen {
         /// A TCP port.
         port: u16,
+        /// On all of the pod's addresses, where its Services lead, rather than on its loopback alone.
+        everywhere: bool,
     },
     /// Asks for [`Usage`].
     Usage,
+    /// Asks for the container's environment.
+    Environment,
 }
 
 /// The agent's answer, one for each question, in order.
@@ -117,6 +121,9 @@ pub enum ControlReply {
     Failed(Refusal),
     /// To `Usage`.
     Usage(Usage),
+    /// To `Environment`: what the container was started with, as `NAME=value`, each ended by a zero byte (`proc(5)`,
+    /// `/proc/pid/environ`).
+    Environment(#[serde(with = "bytes_field")] Vec<u8>),
 }
 
 /// What a process has used since it was started.

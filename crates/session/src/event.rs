@@ -153,6 +153,13 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// The variables of the container for a command that runs on this machine.
+    Environment {
+        /// How many the command gets, the manifest's own among them.
+        variables: usize,
+        /// The names of those that stay in the container.
+        left_out: Vec<String>,
+    },
     /// The user's command was started.
     CommandStarted {
         /// The command line.

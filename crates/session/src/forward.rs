@@ -1,6 +1,8 @@
 //! Ports: listeners on this machine's loopback whose connections the agent dials, and the other way round.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -89,8 +91,40 @@ async fn carry(
     }
 }
 
-/// Ties a connection that came from the pod to a port of this machine.
-pub(crate) async fn carry_reverse(reverse: Reverse, mut channel: Channel) -> Result<(), String> {
+/// Ports of this machine where nothing took the last connection from the pod. A probe comes every second, and to say it
+/// once is enough.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Silent(Arc<Mutex<BTreeSet<u16>>>);
+
+impl Silent {
+    /// Takes in how a connection to a port went, and tells whether that is to be told.
+    fn is_news(&self, port: u16, reached: bool) -> bool {
+        let mut ports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reached {
+            ports.remove(&port);
+            return false;
+        }
+        ports.insert(port)
+    }
+}
+
+/// Ties a connection that came from the pod to a port of this machine, or tells why it can't be.
+pub(crate) async fn serve_reverse(
+    reverse: Reverse,
+    channel: Channel,
+    silent: Silent,
+    event_tx: mpsc::Sender<Event>,
+) {
+    let carried = carry_reverse(reverse, channel).await;
+    if silent.is_news(reverse.local, carried.is_ok())
+        && let Err(message) = carried
+    {
+        let local = format!("localhost:{}", reverse.local);
+        let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
+    }
+}
+
+async fn carry_reverse(reverse: Reverse, mut channel: Channel) -> Result<(), String> {
     match TcpStream::connect((Ipv4Addr::LOCALHOST, reverse.local)).await {
         Ok(mut socket) => {
             // Either end may leave at any time.
@@ -111,6 +145,14 @@ mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
     use super::*;
+
+    #[test]
+    fn a_port_where_nothing_listens_is_told_of_once() {
+        let silent = Silent::default();
+        let told = [(1, false), (1, false), (2, false), (1, true), (1, false)]
+            .map(|(port, reached)| silent.is_news(port, reached));
+        assert_eq!(told, [true, false, true, false, true]);
+    }
 
     #[tokio::test]
     async fn a_forward_listens_on_its_interface_alone() {

@@ -19,6 +19,7 @@ pub mod event;
 pub mod exec;
 mod forward;
 pub mod gc;
+pub mod hybrid;
 mod in_place;
 pub mod journal;
 mod kinds;

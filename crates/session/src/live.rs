@@ -25,7 +25,8 @@ use towline_sync::Peer;
 use crate::connection::{self, ask};
 use crate::context::Context;
 use crate::event::{Ending, Event};
-use crate::forward;
+use crate::forward::{self, Silent};
+use crate::hybrid::{self, Here};
 use crate::journal::{self, Journal, Written};
 use crate::kinds;
 use crate::machine::{Effect, Hold, Input, Machine};
@@ -143,6 +144,8 @@ impl Live {
             input_tx: None,
             connection: JoinSet::new(),
             attachment: JoinSet::new(),
+            here: Here::default(),
+            silent: Silent::default(),
             tasks,
             seen: Arc::new(AtomicU64::new(0)),
             pods: Vec::new(),
@@ -234,6 +237,9 @@ struct Actor {
     input_tx: Option<mpsc::Sender<ProcessInput>>,
     connection: JoinSet<()>,
     attachment: JoinSet<()>,
+    /// The command, where it runs on this machine.
+    here: Here,
+    silent: Silent,
     tasks: JoinSet<()>,
     seen: Arc<AtomicU64>,
     pods: Vec<Value>,
@@ -356,6 +362,7 @@ impl Actor {
             }
             Effect::Disconnect => self.drop_stream().await,
             Effect::OpenFolders => self.open_folders().await,
+            Effect::StartProcess if self.live.request.hybrid.is_some() => self.start_here(),
             Effect::StartProcess => {
                 let (attach, input_rx) = self.attachment()?;
                 let plan = &self.live.request.plan;
@@ -369,6 +376,8 @@ impl Actor {
                 self.attachment.spawn(process::start(spec, attach, input_rx, self.process_tx.clone()));
                 self.tell(Event::CommandStarted { command }).await;
             }
+            // It never was away.
+            Effect::Attach if self.live.request.hybrid.is_some() => {}
             Effect::Attach => {
                 let (attach, input_rx) = self.attachment()?;
                 self.attachment.spawn(process::stay(attach, input_rx, self.process_tx.clone()));
@@ -414,10 +423,22 @@ impl Actor {
         Some((attach, input_rx))
     }
 
+    /// Starts the command on this machine, unless it is about to be started.
+    fn start_here(&mut self) {
+        let Some(link) = self.link.clone() else { return };
+        let (outlet, event_tx) = (self.outlet.clone(), self.event_tx.clone());
+        let outlets = hybrid::Outlets { outlet, event_tx, news_tx: self.process_tx.clone() };
+        if let Some(input_tx) = self.here.start(&self.live.request, self.live.size, link, outlets) {
+            self.input_tx = Some(input_tx);
+        }
+    }
+
     async fn drop_stream(&mut self) {
         self.connection.abort_all();
         self.attachment.abort_all();
-        self.input_tx = None;
+        if self.live.request.hybrid.is_none() {
+            self.input_tx = None;
+        }
         if self.link.take().is_some() {
             self.link_tx.send_replace(None);
             for folder_tx in &self.folder_txs {
@@ -438,7 +459,10 @@ impl Actor {
             }
         }
         for reverse in self.live.request.reverses.clone() {
-            let event = match ask(&link, &ControlRequest::Listen { port: reverse.remote }).await {
+            // A Service's connections come to the pod's own address.
+            let everywhere = self.live.request.hybrid.is_some();
+            let listen = ControlRequest::Listen { port: reverse.remote, everywhere };
+            let event = match ask(&link, &listen).await {
                 Ok(ControlReply::Listening) => Event::Forwarding {
                     local: format!("localhost:{}", reverse.local),
                     remote: format!("container:{}", reverse.remote),
@@ -458,7 +482,11 @@ impl Actor {
             connection::News::Up { link, status } => {
                 self.link_tx.send_replace(Some(link.clone()));
                 self.link = Some(link);
-                self.feed(Input::Connected { instance: status.instance, process: status.process }).await;
+                let process = match self.live.request.hybrid {
+                    Some(_) => self.here.state(),
+                    None => status.process,
+                };
+                self.feed(Input::Connected { instance: status.instance, process }).await;
             }
             connection::News::Incoming { port, channel } => {
                 let reverse =
@@ -467,13 +495,8 @@ impl Actor {
                     channel.reset("no such reverse forward");
                     return;
                 };
-                let event_tx = self.event_tx.clone();
-                self.tasks.spawn(async move {
-                    if let Err(message) = forward::carry_reverse(reverse, channel).await {
-                        let local = format!("localhost:{}", reverse.local);
-                        let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
-                    }
-                });
+                let (silent, event_tx) = (self.silent.clone(), self.event_tx.clone());
+                self.tasks.spawn(forward::serve_reverse(reverse, channel, silent, event_tx));
             }
             connection::News::Down { reason } => {
                 self.drop_stream().await;
@@ -484,11 +507,19 @@ impl Actor {
 
     async fn process_news(&mut self, news: process::News) {
         match news {
-            process::News::Started => self.feed(Input::ProcessStarted).await,
+            process::News::Started => {
+                self.here.has_started();
+                self.feed(Input::ProcessStarted).await;
+            }
             process::News::Failed { message, code } => {
                 self.feed(Input::ProcessFailed { message, code }).await;
             }
             process::News::Exited(status) => self.feed(Input::ProcessExited(status)).await,
+            process::News::Broken(reason) if self.live.request.hybrid.is_some() => {
+                tracing::debug!(reason, "the container's variables could not be had");
+                // By the next stream, if not by the one that is there.
+                self.start_here();
+            }
             // The stream that carried it says so too, and with a better reason.
             process::News::Broken(reason) => tracing::debug!(reason, "an attachment broke"),
         }
@@ -576,6 +607,7 @@ impl Actor {
 
     /// Lets go of everything; folders may finish what they are writing.
     async fn finish(&mut self) {
+        self.here.stop().await;
         self.drop_stream().await;
         self.folder_txs.clear();
         state_file::remove(&self.state_folder);

@@ -18,6 +18,7 @@ use crate::context::{AgentSource, Context};
 use crate::controllers::truce::{self, Truce};
 use crate::controllers::{self, Touch};
 use crate::error::SessionError;
+use crate::hybrid;
 use crate::journal;
 use crate::kinds::{self, Found};
 use crate::obstacle::Obstacle;
@@ -110,6 +111,9 @@ impl UpPlan {
             _ if record.in_place.is_some() => writes.push(format!("change the pod template of {original}")),
             None if !record.parks() => writes.push(format!("{clone}; {original} goes on beside it")),
             Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
+            None if self.request.hybrid.is_some() => {
+                writes.extend([clone, format!("{park}, once the command runs on this machine")]);
+            }
             None => writes.extend([clone, format!("{park}, once the dev container is in sync and runs")]),
         }
         writes
@@ -169,6 +173,7 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     request.plan.arch_selector = architecture(context, &request.agent, &mut notes).await?;
     let view = kinds::with_template(context, &found).await?;
     let (claim, claim_is_new) = store(context, &view, &holder.template, &mut request, &mut notes).await?;
+    hybrid::complete(context, &mut request, &view, &holder.template, &mut notes).await?;
     request.plan.scratch = read_only_folders(&view, &holder.template, &request);
     let mut obstacles = Vec::new();
     let (clone, mut record, base) = match way {

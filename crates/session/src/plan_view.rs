@@ -10,6 +10,7 @@ use towline_patcher::FieldChange;
 
 use crate::context::Context;
 use crate::controllers::{Finding, Reference, selects};
+use crate::hybrid::{self, HereView};
 use crate::obstacle::Obstacle;
 use crate::plan::UpPlan;
 use crate::pod::text;
@@ -39,6 +40,9 @@ pub struct PlanView {
     pub owners: Vec<OwnerView>,
     /// Who else has to do with the workload.
     pub controllers: Vec<Finding>,
+    /// What runs on this machine instead of in the dev container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub here: Option<HereView>,
     /// What happens to the workload's traffic.
     pub traffic: Traffic,
     /// What stands in the way; with any of it the session does not begin.
@@ -160,6 +164,7 @@ pub(crate) fn of(plan: &UpPlan) -> PlanView {
         rights: plan.surroundings.rights.clone(),
         owners: owners(&plan.original, &written(plan)),
         controllers: plan.truce.findings.clone(),
+        here: hybrid::view(plan),
         traffic: traffic(plan),
         obstacles: plan.obstacles.clone(),
         notes: plan.notes.clone(),
@@ -349,6 +354,12 @@ fn traffic(plan: &UpPlan) -> Traffic {
         _ => "nobody serves between the original's end and the dev container's start",
     };
     notes.push(who_serves.to_owned());
+    if let Some(here) = hybrid::view(plan) {
+        let port = |(pod, local): &(u16, u16)| {
+            format!("port {pod} of the pod leads to port {local} of this machine")
+        };
+        notes.extend(here.ports.iter().map(port));
+    }
     let dropped = |change: &&FieldChange| change.path.ends_with(".readinessProbe") && change.after.is_none();
     if plan.changes().iter().any(|change| dropped(&change)) {
         notes.push(

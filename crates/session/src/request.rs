@@ -1,6 +1,7 @@
 //! What `up` is asked to do: the manifest's dev service, made concrete on this machine.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -31,11 +32,13 @@ pub struct UpRequest {
     /// The dev service that this one belongs to, where it is one of its `services`. Its command is started again whenever
     /// it ends, as Kubernetes would do it.
     pub main: Option<String>,
+    /// Given: the command runs on this machine instead.
+    pub hybrid: Option<Hybrid>,
     /// Variables for the command alone, like the user's `TERM`.
     pub process_environment: Vec<(String, String)>,
     /// Ports of this machine that lead into the cluster.
     pub forwards: Vec<Forward>,
-    /// Ports of the pod that lead to this machine.
+    /// Ports of the pod that lead to this machine; in hybrid mode the container's own where there are none.
     pub reverses: Vec<Reverse>,
     /// The claim that keeps files between sessions, without its name; it is made where there is none.
     pub claim: Option<Value>,
@@ -85,6 +88,30 @@ pub enum OnChange {
     Keep,
     /// Dev mode ends, as by `down`.
     Leave,
+}
+
+/// How the command runs on this machine, in place of one in the dev container.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hybrid {
+    /// Where it runs.
+    pub folder: PathBuf,
+    /// The manifest's variables for it. They are not sent anywhere.
+    pub environment: Vec<(String, String)>,
+    /// Where programs are looked for, as in `PATH`.
+    pub path: OsString,
+    /// The calling program's own file, to be started beside the command: see [`crate::hybrid::helper`].
+    pub helper: PathBuf,
+}
+
+/// The values of variables stay out of logs, so they stay out of `Debug`.
+impl fmt::Debug for Hybrid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Hybrid")
+            .field("folder", &self.folder)
+            .field("environment", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One synced folder.

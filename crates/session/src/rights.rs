@@ -179,7 +179,7 @@ impl Rights {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use towline_patcher::DevPlan;
@@ -189,13 +189,14 @@ mod tests {
     use crate::controllers::truce::Gitops;
     use crate::storage::{Content, SecretFile};
 
-    fn request() -> UpRequest {
+    pub(crate) fn request() -> UpRequest {
         UpRequest {
             workload: Workload::Name("web".to_owned()),
             plan: DevPlan::default(),
             folders: Vec::new(),
             command: Vec::new(),
             main: None,
+            hybrid: None,
             process_environment: Vec::new(),
             forwards: Vec::new(),
             reverses: Vec::new(),

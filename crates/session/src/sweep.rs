@@ -156,6 +156,7 @@ impl World {
             folders: Vec::new(),
             command: vec!["sh".to_owned()],
             main: None,
+            hybrid: None,
             process_environment: Vec::new(),
             forwards: Vec::new(),
             reverses: Vec::new(),

@@ -1,21 +1,23 @@
 //! From the manifest's dev service to what `up` is asked to do.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use towline_ignore::IGNORE_FILE;
 pub use towline_ignore::{Decision, Rules};
 use towline_manifest::{
-    Dev, Forward as ManifestForward, ForwardTarget, Hook, Manifest, PersistentVolume, Resources,
-    SecurityContext,
+    Dev, Forward as ManifestForward, ForwardTarget, Hook, Lifecycle as ManifestLifecycle, Manifest, Mode,
+    PersistentVolume, Resources, SecurityContext,
 };
 use towline_patcher::{Agent, DevPlan, External, Hook as PlannedHook, Kept, Lifecycle, Probes, Storage, Way};
 
 use crate::context::AgentSource;
 use crate::controllers::truce::Gitops;
 use crate::error::SessionError;
-use crate::request::{Folder, Forward, OnChange, Reverse, UpRequest, Workload};
+use crate::request::{Folder, Forward, Hybrid, OnChange, Reverse, UpRequest, Workload};
 use crate::storage::{Content, MAX_SECRET_BYTES, SecretFile};
 
 /// The size of a claim that the manifest gives none, as Okteto's users expect.
@@ -38,6 +40,19 @@ pub struct Choices {
     pub way: Option<Way>,
     /// What is done when somebody else changes a template that is changed in place.
     pub on_change: OnChange,
+    /// For a command that runs on this machine.
+    pub here: Here,
+}
+
+/// What a command needs that runs on this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Here {
+    /// The user's shell, where the manifest names no command.
+    pub shell: Option<String>,
+    /// As in [`Hybrid::path`].
+    pub path: OsString,
+    /// As in [`Hybrid::helper`].
+    pub helper: PathBuf,
 }
 
 /// Makes the request for one dev service. Reads the ignore files; `manifest_path` is where the manifest lies.
@@ -95,6 +110,8 @@ fn of(
             Ok(Folder { local, remote, ignore: rules.lines(), ignore_files, rescan })
         })
         .collect::<Result<Vec<_>, SessionError>>()?;
+    let hybrid = hybrid(dev, &choices.here);
+    let dev = &*for_the_container(dev);
     let workload = if dev.selector.is_empty() {
         Workload::Name(dev.workload.clone())
     } else {
@@ -106,8 +123,14 @@ fn of(
         on_change: choices.on_change,
         plan: plan(dev),
         folders,
-        command: choices.command.unwrap_or_else(|| dev.command_line()),
+        command: choices.command.unwrap_or_else(|| match dev.command_line() {
+            none if none.is_empty() && hybrid.is_some() => {
+                vec![choices.here.shell.clone().unwrap_or_else(|| "sh".to_owned())]
+            }
+            command => command,
+        }),
         main: None,
+        hybrid,
         process_environment: choices.process_environment,
         forwards,
         reverses: dev
@@ -144,15 +167,45 @@ pub fn ignore_rules(manifest_path: &Path, root: &Path) -> Result<(Rules, Vec<Pat
     Ok((rules, files))
 }
 
+fn hybrid(dev: &Dev, here: &Here) -> Option<Hybrid> {
+    let Mode::Hybrid { folder } = &dev.mode else { return None };
+    let (folder, path, helper) = (folder.clone(), here.path.clone(), here.helper.clone());
+    Some(Hybrid { folder, environment: environment(dev), path, helper })
+}
+
+/// Returns the dev service without what is about a container that nothing runs in. Its variables are for the command, and
+/// stay on this machine.
+fn for_the_container(dev: &Dev) -> Cow<'_, Dev> {
+    if dev.mode == Mode::Sync {
+        return Cow::Borrowed(dev);
+    }
+    Cow::Owned(Dev {
+        image: None,
+        image_pull_policy: None,
+        environment: Vec::new(),
+        resources: Resources::default(),
+        security_context: SecurityContext::default(),
+        lifecycle: ManifestLifecycle::default(),
+        volumes: Vec::new(),
+        external_volumes: Vec::new(),
+        persistent_volume: None,
+        secrets: Vec::new(),
+        ..dev.clone()
+    })
+}
+
+fn environment(dev: &Dev) -> Vec<(String, String)> {
+    dev.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())).collect()
+}
+
 fn plan(dev: &Dev) -> DevPlan {
-    let own = dev.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
     DevPlan {
         dev_name: dev.name.clone(),
         template: dev.template.clone(),
         container: dev.container.clone(),
         image: dev.image.clone(),
         image_pull_policy: dev.image_pull_policy.map(|policy| policy.as_str().to_owned()),
-        environment: own.collect(),
+        environment: environment(dev),
         workdir: dev.workdir.clone(),
         resources: resources(&dev.resources),
         security_context: security_context(&dev.security_context),
@@ -176,6 +229,7 @@ fn plan(dev: &Dev) -> DevPlan {
         service_account: dev.service_account.clone(),
         labels: dev.metadata.labels.clone(),
         annotations: dev.metadata.annotations.clone(),
+        stands_in: dev.mode != Mode::Sync,
         keep_probes: Probes {
             liveness: dev.probes.liveness,
             readiness: dev.probes.readiness,
@@ -344,6 +398,7 @@ mod tests {
             gitops: Gitops::Leave,
             way: None,
             on_change: OnChange::default(),
+            here: Here::default(),
         };
         let request = request(&manifest, manifest.dev("web").unwrap(), path, choices).unwrap();
         let forwards: Vec<_> = request.forwards.iter().map(|one| (one.begins(), one.leads())).collect();

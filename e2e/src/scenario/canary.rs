@@ -90,7 +90,7 @@ async fn plant(adapter: &dyn Adapter) {
 }
 
 /// Reads every file below a folder, as far as it is text, but for what the embedded cluster keeps for itself.
-fn files(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use towline_protocol::{ControlReply, ControlRequest};
+
 use crate::stand::{Agent, in_time, on_terminal, script};
 
 /// Runs a script and returns the lines it printed.
@@ -101,6 +103,26 @@ async fn a_session_of_its_own_on_a_terminal_and_a_group_with_pipes() {
         let found = lines(&agent, text, false).await;
         let fields: Vec<i64> = found[0].split(' ').map(|field| field.parse().unwrap()).collect();
         assert!(fields[0] == fields[1], "{fields:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_containers_environment_as_it_was_started() {
+    in_time(async {
+        let temp = tempfile::tempdir().unwrap();
+        let run_dir = temp.path().join("run");
+        std::fs::create_dir(&run_dir).unwrap();
+        let agent = Agent::start(temp, run_dir, |command| {
+            command.env_clear().env("TOKEN", "a=b\nc").env("EMPTY", "");
+        })
+        .await;
+        let client = agent.client().await;
+        let reply = client.ask(ControlRequest::Environment).await;
+        let ControlReply::Environment(bytes) = reply else { panic!("{reply:?}") };
+        let mut variables: Vec<_> = bytes.split_inclusive(|byte| *byte == 0).collect();
+        variables.sort_unstable();
+        assert_eq!(variables, [b"EMPTY=\0".as_slice(), b"TOKEN=a=b\nc\0"]);
     })
     .await;
 }

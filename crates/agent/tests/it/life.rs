@@ -149,7 +149,10 @@ async fn opens_nothing_to_the_network() {
         }
         // And this would have seen it: a listener that is asked for.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert_eq!(client.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
+        assert_eq!(
+            client.ask(ControlRequest::Listen { port, everywhere: false }).await,
+            ControlReply::Listening
+        );
         assert!(network(&sockets(agent.pid())));
     })
     .await;

@@ -168,8 +168,14 @@ async fn a_reverse_forward_belongs_to_whoever_asked_last() {
         let (closed, port) = listener().await;
         drop(closed);
         let mut first = agent.client().await;
-        assert_eq!(first.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
-        assert_eq!(first.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
+        assert_eq!(
+            first.ask(ControlRequest::Listen { port, everywhere: false }).await,
+            ControlReply::Listening
+        );
+        assert_eq!(
+            first.ask(ControlRequest::Listen { port, everywhere: false }).await,
+            ControlReply::Listening
+        );
         reversed(&mut first, port).await;
         let mut held = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         first.incoming.accept().await.unwrap();
@@ -182,10 +188,16 @@ async fn a_reverse_forward_belongs_to_whoever_asked_last() {
         }
 
         let mut second = agent.client().await;
-        assert_eq!(second.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
+        assert_eq!(
+            second.ask(ControlRequest::Listen { port, everywhere: false }).await,
+            ControlReply::Listening
+        );
         reversed(&mut second, port).await;
         let mut third = agent.client().await;
-        assert_eq!(third.ask(ControlRequest::Listen { port }).await, ControlReply::Listening);
+        assert_eq!(
+            third.ask(ControlRequest::Listen { port, everywhere: false }).await,
+            ControlReply::Listening
+        );
         reversed(&mut third, port).await;
     })
     .await;
@@ -197,10 +209,34 @@ async fn a_port_that_is_taken_is_refused() {
         let agent = Agent::new().await;
         let client = agent.client().await;
         let (_held, port) = listener().await;
-        let reply = client.ask(ControlRequest::Listen { port }).await;
+        let reply = client.ask(ControlRequest::Listen { port, everywhere: false }).await;
         let ControlReply::Failed(Refusal { errno, message }) = reply else { panic!("{reply:?}") };
         assert_eq!(errno, 98);
         assert!(message.contains(&port.to_string()), "{message}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_listens_everywhere_is_reached_at_any_address() {
+    in_time(async {
+        let agent = Agent::new().await;
+        for (everywhere, expected) in [(false, [true, false]), (true, [true, true])] {
+            let mut client = agent.client().await;
+            let (closed, port) = listener().await;
+            drop(closed);
+            assert_eq!(
+                client.ask(ControlRequest::Listen { port, everywhere }).await,
+                ControlReply::Listening
+            );
+            reversed(&mut client, port).await;
+            // Another address of the same machine, as the pod's own is beside its loopback's first.
+            let reached = [
+                TcpStream::connect(("127.0.0.1", port)).await,
+                TcpStream::connect(("127.0.0.2", port)).await,
+            ];
+            assert_eq!(reached.map(|socket| socket.is_ok()), expected, "everywhere: {everywhere}");
+        }
     })
     .await;
 }

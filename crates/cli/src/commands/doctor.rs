@@ -10,7 +10,7 @@ use towline_session::controllers::truce::Gitops;
 use towline_session::doctor::{self, Asked, Facts, Finding, Laptop, Places, Verdict};
 use towline_session::event::EVENT_VERSION;
 use towline_session::request::OnChange;
-use towline_session::translate::{self, Choices};
+use towline_session::translate::{self, Choices, Here};
 use towline_session::{AgentSource, UpRequest, rights};
 
 use super::Outcome;
@@ -60,6 +60,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
                 gitops,
                 way,
                 on_change,
+                here: Here::default(),
             };
             Some(translate::request(manifest, dev, &project.path, choices)?)
         }

@@ -4,7 +4,7 @@ use towline_patcher::Way;
 use towline_protocol::TerminalSize;
 use towline_session::plan::UpPlan;
 use towline_session::request::OnChange;
-use towline_session::translate::{self, Choices};
+use towline_session::translate::{self, Choices, Here};
 use towline_session::{AgentSource, Context, SessionError, UpRequest, several};
 
 use super::up_follow::{Member, follow};
@@ -58,7 +58,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
     let size = terminal::size().filter(|_| leads && !args.detached && !ui.is_json());
     let mut requests = Vec::new();
     for dev in devs {
-        let choices = choices(args, agent.clone(), size);
+        let choices = choices(args, agent.clone(), size)?;
         let services = translate::services(dev, &project.path, &choices)?;
         requests.push(translate::request(manifest, dev, &project.path, choices)?);
         requests.extend(services);
@@ -104,6 +104,13 @@ async fn plan(
         for folder in &request.folders {
             let ignore = ignore_words(folder.ignore.len(), &folder.ignore_files);
             ui.say(&format!("{} ↔ {}, {ignore}", folder.local.display(), folder.remote));
+        }
+        if let Some(hybrid) = &request.hybrid {
+            if count == 1 {
+                ui.is_hybrid();
+            }
+            let (folder, command) = (hybrid.folder.display(), request.command.join(" "));
+            ui.say(&format!("runs on this machine, in {folder}: {command}"));
         }
         let (workload, target) = (request.workload.to_string(), context.cluster.target());
         ui.phase(&format!("checking {workload} in namespace {} of {}", context.namespace, target.context));
@@ -155,8 +162,8 @@ fn stand_in_the_way(ui: &mut Ui, plans: &[UpPlan]) -> Option<Failure> {
     }
 }
 
-fn choices(args: &Up, agent: AgentSource, size: Option<TerminalSize>) -> Choices {
-    Choices {
+fn choices(args: &Up, agent: AgentSource, size: Option<TerminalSize>) -> Result<Choices, Failure> {
+    Ok(Choices {
         command: (!args.command.is_empty()).then(|| args.command.clone()),
         process_environment: environment(size),
         agent,
@@ -172,7 +179,17 @@ fn choices(args: &Up, agent: AgentSource, size: Option<TerminalSize>) -> Choices
             args::OnChange::Keep => OnChange::Keep,
             args::OnChange::Leave => OnChange::Leave,
         },
-    }
+        here: here()?,
+    })
+}
+
+/// What a command needs that runs on this machine.
+fn here() -> Result<Here, Failure> {
+    Ok(Here {
+        shell: env_vars::text("SHELL"),
+        path: env_vars::os("PATH").unwrap_or_default(),
+        helper: std::env::current_exe()?,
+    })
 }
 
 /// What a process needs to know of the user's terminal.

@@ -92,6 +92,14 @@ fn show_one(ui: &Ui, plan: &PlanView) {
     for object in &plan.objects {
         show_object(ui, object);
     }
+    if let Some(here) = &plan.here {
+        ui.data(&format!("run on this machine: {} (in {})", here.command.join(" "), here.folder));
+        ui.data(&format!("  variables: {}", here.variables.join(", ")));
+        if !here.variables_from.is_empty() {
+            ui.data(&format!("  and those of {}", here.variables_from.join(", ")));
+        }
+        ui.data("  and those of its image, but for what is about the container itself (docs/hybrid.md)");
+    }
     ui.data("traffic");
     for note in &plan.traffic.notes {
         ui.data(&format!("  {note}"));

@@ -12,6 +12,7 @@ use super::sandbox::{Sandbox, contents, inside};
 use super::store::{Store, create_private_folder};
 use super::{Image, Machine, meta};
 use crate::error::ClusterError;
+use crate::expand;
 use crate::port::{CONFIG_MAPS, Resource, SECRETS};
 
 /// A process to be started in a container.
@@ -57,7 +58,7 @@ impl Place<'_> {
         let environment = self.environment()?;
         let list = |key: &str| -> Vec<String> {
             let items = meta::items(self.container, key).iter().filter_map(Value::as_str);
-            items.map(|text| expand(text, &environment)).collect()
+            items.map(|text| expand(text, |name| last(&environment, name))).collect()
         };
         let mut argv = list("/command");
         if argv.is_empty() {
@@ -129,7 +130,7 @@ impl Place<'_> {
         }
         for variable in meta::items(self.container, "/env") {
             let value = match variable.get("valueFrom").filter(|source| source.is_object()) {
-                None => Some(expand(meta::text(variable, "/value"), &found)),
+                None => Some(expand(meta::text(variable, "/value"), |name| last(&found, name))),
                 Some(source) => self.value_from(source)?,
             };
             found.extend(value.map(|value| (meta::text(variable, "/name").to_owned(), value)));
@@ -250,31 +251,9 @@ fn find_program(program: &str, rootfs: &Path, workdir: &Path, search: &str) -> R
     })
 }
 
-/// Replaces `$(NAME)`; `$$` stands for `$`, and an unknown name stays as it is (Kubernetes: dependent variables).
-fn expand(text: &str, environment: &[(String, String)]) -> String {
-    let mut result = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        result.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            result.push('$');
-            rest = after;
-            continue;
-        }
-        let named = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        let known = named.and_then(|(name, after)| {
-            Some((environment.iter().rfind(|(known, _)| known == name)?.1.as_str(), after))
-        });
-        if let Some((value, after)) = known {
-            result.push_str(value);
-            rest = after;
-        } else {
-            result.push('$');
-            rest = after;
-        }
-    }
-    result.push_str(rest);
-    result
+/// Returns the value that counts of a name.
+fn last<'e>(environment: &'e [(String, String)], name: &str) -> Option<&'e str> {
+    environment.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 fn cannot_start(path: &Path, error: &io::Error) -> LaunchError {
@@ -287,18 +266,6 @@ mod tests {
 
     fn texts(list: &[&str]) -> Vec<String> {
         list.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn variables_are_replaced_as_kubernetes_does() {
-        let environment = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())];
-        let check = |text: &str, expected: &str| assert_eq!(expand(text, &environment), expected, "{text}");
-        check("$(A)-$(A)", "1-1");
-        check("$(B)", "$(A)");
-        check("$$(A)", "$(A)");
-        check("$(C) $A $", "$(C) $A $");
-        check("$(A", "$(A");
-        check("100$$", "100$");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     sync, unsupported,
 };
 use crate::{
+    disk::Kind,
     language::{DEV, FORWARD, SERVICE, VERSION_ONE},
     problem::{Place, Severity, quoted},
     read::{At, Fields, Reader},
@@ -52,6 +53,7 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, r
     }
     let synced = fields.as_ref().is_some_and(|fields| fields.get("sync").is_some());
     if let Some(fields) = &fields {
+        mode(reader, at, fields, &mut dev, rank);
         workload(reader, fields, &mut dev);
         process(reader, at, fields, &mut dev);
         pod(reader, fields, &mut dev);
@@ -59,7 +61,10 @@ fn read_ranked(reader: &mut Reader<'_>, at: &At<'_>, name: &str, place: Place, r
         storage(reader, fields, &mut dev);
         old_names(reader, fields, &mut dev, rank);
     }
-    if dev.sync.folders.is_empty() && !synced && rank != Rank::Service {
+    if dev.mode != Mode::Sync {
+        dev.sync = Sync::default();
+        dev.services.clear();
+    } else if dev.sync.folders.is_empty() && !synced && rank != Rank::Service {
         let workdir = dev.workdir.clone();
         dev.sync.folders.extend(sync::default_folder(reader, at, workdir.as_deref()));
     }
@@ -165,6 +170,46 @@ fn old_names(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev, rank: 
     }
 }
 
+/// What hybrid mode has no use for: the container that they are about only stands in for a process of this machine.
+const NOT_IN_HYBRID: [&str; 11] = [
+    "image",
+    "imagePullPolicy",
+    "sync",
+    "resources",
+    "securityContext",
+    "lifecycle",
+    "volumes",
+    "externalVolumes",
+    "persistentVolume",
+    "secrets",
+    "services",
+];
+
+/// Where the code runs; what has no meaning there is named.
+fn mode(reader: &mut Reader<'_>, whole: &At<'_>, fields: &Fields<'_>, dev: &mut Dev, rank: Rank) {
+    let Some(at) = fields.get("mode") else { return };
+    if reader.one_of(at, &["sync", "hybrid"]) != Some("hybrid") || rank == Rank::Service {
+        return;
+    }
+    let workdir = fields.get("workdir").unwrap_or(whole);
+    let text = fields.get("workdir").and_then(|at| reader.expanded(at)).unwrap_or_else(|| ".".to_owned());
+    let folder = reader.local(workdir, &text);
+    if reader.disk.kind(&folder) != Kind::Folder {
+        let message = format!("the local folder {} does not exist", quoted(&folder.to_string_lossy()));
+        let hint = "with `mode: hybrid` the working directory is one of this machine".to_owned();
+        reader.error(workdir, message, hint);
+    }
+    let idle: Vec<_> = NOT_IN_HYBRID.into_iter().filter(|name| fields.get(name).is_some()).collect();
+    if !idle.is_empty() {
+        let list: Vec<_> = idle.iter().map(|name| format!("`{name}`")).collect();
+        let verb = if list.len() == 1 { "has" } else { "have" };
+        let message = format!("{} {verb} no effect with `mode: hybrid`", list.join(", "));
+        reader.warn(at, message, "the command runs on this machine, in its own folder".to_owned());
+    }
+    dev.mode = Mode::Hybrid { folder };
+    dev.command.clear();
+}
+
 /// Which workload, and which container of it.
 fn workload(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     if let Some(at) = fields.get("name")
@@ -193,14 +238,20 @@ fn process(reader: &mut Reader<'_>, at: &At<'_>, fields: &Fields<'_>, dev: &mut 
         }
     }
     dev.args = fields.get("args").map(|at| reader.strings(at)).unwrap_or_default();
-    if let Some(at) = fields.get("workdir")
+    if dev.mode == Mode::Sync
+        && let Some(at) = fields.get("workdir")
         && let Some(text) = reader.string(at)
     {
         dev.workdir = sync::remote_path(reader, at, &text, "the working directory");
     }
     dev.image = fields.get("image").and_then(|at| reader.expanded(at)).filter(|image| !image.is_empty());
     dev.image_pull_policy = fields.get("imagePullPolicy").and_then(|at| container::pull_policy(reader, at));
+    let sent = reader.findings.sensitive.len();
     (dev.environment, dev.env_files) = environment::environment(reader, at, fields);
+    if dev.mode != Mode::Sync {
+        // They stay on this machine.
+        reader.findings.sensitive.truncate(sent);
+    }
 }
 
 /// What else of the pod is set.
@@ -245,11 +296,6 @@ fn session(reader: &mut Reader<'_>, fields: &Fields<'_>, dev: &mut Dev) {
     }
     if let Some(at) = fields.get("interface") {
         dev.interface = container::interface(reader, at);
-    }
-    if let Some(at) = fields.get("mode")
-        && reader.one_of(at, &["sync", "hybrid"]) == Some("hybrid")
-    {
-        dev.mode = Mode::Hybrid;
     }
     // 0 leaves the choice to the tool; no server listens on it.
     let remote = fields.get("remote").and_then(|at| reader.integer(at, 0, 65_535));

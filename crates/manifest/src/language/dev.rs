@@ -101,7 +101,11 @@ static DEV_FIELDS: [Field; 40] = [
         .differently("when absent the workload's own policy stays, it does not become `Always`"),
     Field::new("command", COMMAND_LINE, "What to run once the files are there; `sh` when absent."),
     Field::new("args", ARGS, "What follows the command."),
-    Field::new("workdir", PATH, "The working directory in the container."),
+    Field::new(
+        "workdir",
+        PATH,
+        "The working directory in the container; with `mode: hybrid`, a folder of this machine.",
+    ),
     Field::new("sync", SYNCED, "The folders that are kept the same on both sides: `local:remote`."),
     Field::new(
         "environment",
@@ -119,7 +123,9 @@ static DEV_FIELDS: [Field; 40] = [
         Shape::List(&Shape::Text("9000:9001")),
         "Ports of the pod that lead to this machine.",
     )
-    .differently("they listen on the pod's loopback only, after you agreed once"),
+    .differently(
+        "they listen on the pod's loopback only, in hybrid mode on all its addresses, after you agreed once",
+    ),
     Field::new("resources", Shape::Object(&RESOURCES), "What the container asks for and may use.")
         .differently("when absent the workload's own resources stay"),
     Field::new("securityContext", Shape::Object(&SECURITY_CONTEXT), "Whom the container runs as.")
@@ -141,8 +147,12 @@ static DEV_FIELDS: [Field; 40] = [
     .differently("`timeout: 90` is 90 seconds also inside the long form, where Okteto takes nanoseconds"),
     Field::new("interface", Shape::Text("127.0.0.2"), "The address that forwards listen on.")
         .differently("only addresses of this machine alone; any other gets a warning and `127.0.0.1`"),
-    Field::new("mode", Shape::Word(&["sync", "hybrid"]), "Where the code runs.")
-        .not_yet("`sync` is what is done; `hybrid` is not there"),
+    Field::new(
+        "mode",
+        Shape::Word(&["sync", "hybrid"]),
+        "Where the code runs: in the container on synced files, or with `hybrid` on this machine.",
+    )
+    .differently("a manifest's command runs on this machine only after you agreed once; see hybrid.md"),
     Field::new("volumes", VOLUMES, "Folders of the container that are kept between sessions.")
         .differently("with `persistentVolume.enabled: false` they last as long as the pod"),
     Field::new(

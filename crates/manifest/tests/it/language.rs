@@ -154,6 +154,10 @@ fn mend(value: &mut Value) {
 
 fn mend_dev(dev: &mut Value) {
     let dev = dev.as_object_mut().unwrap();
+    // It is one of this machine then, which the schema can't look for.
+    if dev.get("mode") == Some(&json!("hybrid")) {
+        dev.remove("workdir");
+    }
     // Services share the folders of their dev service.
     if dev.contains_key("services") {
         dev.insert("sync".to_owned(), json!(["src:/app"]));

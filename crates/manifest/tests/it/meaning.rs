@@ -209,7 +209,7 @@ fn probes_and_hooks_have_a_short_form() {
 #[test]
 fn what_is_not_acted_on_is_named_once() {
     let parsed = read(
-        "dev:\n  api:\n    sync: {folders: ['.:/app'], compression: false, verbose: true, rescanInterval: 60}\n    mode: hybrid\n    remote: 22000\n    autocreate: true\n    \
+        "dev:\n  api:\n    sync: {folders: ['.:/app'], compression: false, verbose: true, rescanInterval: 60}\n    remote: 22000\n    autocreate: true\n    \
          sshServerPort: 3333\n    volumes: [/cache]\n    externalVolumes: ['pvc:sub:/d']\n    \
          persistentVolume: {size: 10Gi}\n    secrets: ['secret.txt:/etc/s:400']\n    \
          forward: [{localPort: 1, remotePort: 2, labels: {a: b}}]\n    timeout: 2m\n    \
@@ -217,11 +217,10 @@ fn what_is_not_acted_on_is_named_once() {
     );
     assert_eq!(
         lines(&parsed),
-        "okteto.yml:2:3: warning: `mode`, `remote`, `sshServerPort`, `autocreate` are read but not acted on yet (dev.api)\n"
+        "okteto.yml:2:3: warning: `remote`, `sshServerPort`, `autocreate` are read but not acted on yet (dev.api)\n"
     );
     let manifest = parsed.manifest.unwrap();
     let dev = &manifest.dev["api"];
-    assert_eq!(dev.mode, Mode::Hybrid);
     assert_eq!(dev.secrets[0].mode, 0o400);
     assert_eq!(dev.external_volumes[0].sub_path.as_deref(), Some("sub"));
     assert_eq!(dev.services[0].replicas, Some(2));
@@ -279,4 +278,44 @@ fn aliases_and_merge_keys_work() {
     assert_eq!(manifest.dev["api"].image.as_deref(), Some("b"));
     assert_eq!(manifest.dev["api"].sync.folders[0].remote, "/app");
     assert_eq!(manifest.dev["web"].environment[0].name, "A");
+}
+
+#[test]
+fn hybrid_mode_runs_in_a_local_folder_and_has_no_use_for_the_containers() {
+    let check = |fields: &str, folder: &str, command: &[&str], expected: &str| {
+        let parsed = read(&format!("dev:\n  api:\n    mode: hybrid\n{fields}"));
+        assert_eq!(lines(&parsed), expected, "{fields}");
+        let manifest = parsed.manifest.unwrap();
+        let dev = &manifest.dev["api"];
+        assert_eq!(dev.mode, Mode::Hybrid { folder: folder.into() }, "{fields}");
+        assert_eq!(dev.command_line(), command, "{fields}");
+        assert_eq!((dev.sync.folders.len(), &dev.workdir), (0, &None), "{fields}");
+    };
+    check("", "/repo", &[], "");
+    check("    command: yarn start\n", "/repo", &["sh", "-c", "yarn start"], "");
+    check("    workdir: src\n", "/repo/src", &[], "");
+    check(
+        "    sync: ['.:/app']\n    image: node\n    resources: {limits: {cpu: 1}}\n",
+        "/repo",
+        &[],
+        "okteto.yml:3:11: warning: `image`, `sync`, `resources` have no effect with `mode: hybrid` (dev.api.mode)\n",
+    );
+    let missing = read("dev:\n  api: {mode: hybrid, workdir: /usr/src/missing}\n");
+    assert_eq!(
+        lines(&missing),
+        "okteto.yml:2:32: error: the local folder `/usr/src/missing` does not exist (dev.api.workdir)\n"
+    );
+}
+
+#[test]
+fn hybrid_mode_asks_first_and_sends_nothing() {
+    let text = "dev:\n  api:\n    environment: [API_TOKEN]\n    command: x\n";
+    let variables = &[("API_TOKEN", "t")];
+    for (mode, sent) in [("sync", 1), ("hybrid", 0)] {
+        let parsed =
+            read_at("/repo/okteto.yml", &format!("{text}    mode: {mode}\n"), &repository(), variables);
+        assert_eq!(parsed.sensitive.len(), sent, "{mode}");
+        assert!(parsed.needs_consent(), "{mode}");
+    }
+    assert!(!read("dev:\n  api: {command: x}\n").needs_consent());
 }

@@ -92,6 +92,11 @@ fn edit_metadata(
             edits.set(annotations, &at, key, json!(value), "annotation from the manifest");
         }
     }
+    if plan.stands_in {
+        let annotations = child(metadata, "spec.template.metadata", "annotations")?;
+        let at = format!("{TEMPLATE}.metadata.annotations");
+        edits.set(annotations, &at, names::STANDS_IN_ANNOTATION, json!("true"), "its command runs elsewhere");
+    }
     Ok(())
 }
 

@@ -47,7 +47,10 @@ fn control_requests() {
     check(&ControlRequest::Status, b"\0");
     check(&ControlRequest::Start(spec()), &with(b"\x01", SPEC));
     check(&ControlRequest::Stop { grace_milliseconds: 10_000 }, b"\x02\x90\x4e");
-    check(&ControlRequest::Listen { port: 9000 }, b"\x03\xa8\x46");
+    check(&ControlRequest::Listen { port: 9000, everywhere: false }, b"\x03\xa8\x46\0");
+    check(&ControlRequest::Listen { port: 80, everywhere: true }, b"\x03\x50\x01");
+    check(&ControlRequest::Usage, b"\x04");
+    check(&ControlRequest::Environment, b"\x05");
 }
 
 #[test]
@@ -70,6 +73,7 @@ fn control_replies() {
     check(&ControlReply::Stopped, b"\x02");
     check(&ControlReply::Listening, b"\x03");
     check(&ControlReply::Failed(refusal()), b"\x04\x04\x02no");
+    check(&ControlReply::Environment(b"A=b\0".to_vec()), b"\x06\x04A=b\0");
 }
 
 #[test]

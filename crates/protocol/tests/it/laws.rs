@@ -45,7 +45,8 @@ fn control_request() -> impl Strategy<Value = ControlRequest> {
         Just(ControlRequest::Status),
         process_spec().prop_map(ControlRequest::Start),
         any::<u32>().prop_map(|grace_milliseconds| ControlRequest::Stop { grace_milliseconds }),
-        any::<u16>().prop_map(|port| ControlRequest::Listen { port }),
+        any::<(u16, bool)>().prop_map(|(port, everywhere)| ControlRequest::Listen { port, everywhere }),
+        Just(ControlRequest::Environment),
     ]
 }
 
@@ -75,6 +76,7 @@ fn control_reply() -> impl Strategy<Value = ControlReply> {
         Just(ControlReply::Stopped),
         Just(ControlReply::Listening),
         refusal().prop_map(ControlReply::Failed),
+        vec(any::<u8>(), 0..300).prop_map(ControlReply::Environment),
     ]
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn request() -> UpRequest {
         folders: Vec::new(),
         command: vec!["sh".to_owned()],
         main: None,
+        hybrid: None,
         process_environment: Vec::new(),
         forwards: Vec::new(),
         reverses: Vec::new(),
