@@ -10,7 +10,7 @@ use towline_manifest::Mode;
 
 use crate::diagnose::Failure;
 use crate::project::Project;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// The manifests that were agreed to: by path, the hash of what they said.
 const FILE: &str = "trust.json";
@@ -68,7 +68,7 @@ fn wants(project: &Project) -> Vec<String> {
     let hybrid = devs().filter(|dev| dev.mode != Mode::Sync).map(|dev| {
         let what = match dev.command_line() {
             none if none.is_empty() => "run your shell".to_owned(),
-            command => format!("run {:?}", command.join(" ")),
+            command => format!("run `{}`", ui::command_line(&command)),
         };
         let ports = "lead the workload's connections to the ports of this machine";
         format!("{what} on this machine with the workload's variables, and {ports} ({}.mode)", dev.place.path)

@@ -454,6 +454,14 @@ pub(crate) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// Returns a command as a person would type it.
+pub(crate) fn command_line(command: &[String]) -> String {
+    match command {
+        [shell, flag, script] if shell == "sh" && flag == "-c" => script.clone(),
+        words => words.join(" "),
+    }
+}
+
 /// Returns bytes as megabytes with one decimal.
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;

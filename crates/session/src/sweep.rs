@@ -151,6 +151,7 @@ impl World {
                 dev_name: "web".to_owned(),
                 image: Some("dev".to_owned()),
                 environment: vec![("MODE".to_owned(), "dev".to_owned()), ("NEW".to_owned(), "1".to_owned())],
+                stands_in: true,
                 ..DevPlan::default()
             },
             folders: Vec::new(),

@@ -93,7 +93,7 @@ fn show_one(ui: &Ui, plan: &PlanView) {
         show_object(ui, object);
     }
     if let Some(here) = &plan.here {
-        ui.data(&format!("run on this machine: {} (in {})", here.command.join(" "), here.folder));
+        ui.data(&format!("run on this machine: {} (in {})", ui::command_line(&here.command), here.folder));
         ui.data(&format!("  variables: {}", here.variables.join(", ")));
         if !here.variables_from.is_empty() {
             ui.data(&format!("  and those of {}", here.variables_from.join(", ")));

@@ -10,7 +10,7 @@ use towline_cluster::port::{
     PERSISTENT_VOLUME_CLAIMS, PODS, Patch, REPLICA_SETS, Resource, Right, SERVICES, STATEFUL_SETS, Selection,
     Target, WriteOptions,
 };
-use towline_manifest::Dev;
+use towline_manifest::{Dev, Mode};
 use towline_patcher::SESSION_LABEL;
 
 use super::Known;
@@ -347,7 +347,9 @@ async fn look_at_workload(
     };
     facts.inside = match &facts.pod {
         Ok(Some(pod)) => {
-            let program = facts.dev.as_ref().and_then(|dev| dev.command_line().into_iter().next());
+            // In hybrid mode the command is one of this machine.
+            let dev = facts.dev.as_ref().filter(|dev| dev.mode == Mode::Sync);
+            let program = dev.and_then(|dev| dev.command_line().into_iter().next());
             inside::look(context, pod, &container, program.as_deref()).await
         }
         Ok(None) => Err("there is no pod to look into".to_owned()),
