@@ -19,7 +19,7 @@ use crate::place;
 use crate::project::{Project, ignore_words};
 use crate::terminal;
 use crate::trust;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// Plans, begins, then stays with the sessions until they end.
 pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Up) -> Outcome {
@@ -109,7 +109,7 @@ async fn plan(
             if count == 1 {
                 ui.is_hybrid();
             }
-            let (folder, command) = (hybrid.folder.display(), request.command.join(" "));
+            let (folder, command) = (hybrid.folder.display(), ui::command_line(&request.command));
             ui.say(&format!("runs on this machine, in {folder}: {command}"));
         }
         let (workload, target) = (request.workload.to_string(), context.cluster.target());
