@@ -147,7 +147,7 @@ fn mend(value: &mut Value) {
         Some(Value::Object(devs)) => devs.values_mut().filter(|dev| dev.is_object()).for_each(mend_dev),
         _ => {}
     }
-    if !map.contains_key("dev") && (map.contains_key("sync") || map.contains_key("services")) {
+    if !map.contains_key("dev") {
         mend_dev(value);
     }
 }
