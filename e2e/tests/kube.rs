@@ -33,6 +33,7 @@ scenarios! {
     a_terminal = interactive::at_a_terminal;
     here_in_its_place = hybrid::whole;
     here_and_another_pod = hybrid::of_another_pod;
+    here_without_the_api_server = hybrid::without_the_api_server;
     here_until_it_ends = hybrid::ended;
     here_at_a_terminal = hybrid::at_a_terminal;
     bad_input = refusal::of_bad_input;

@@ -157,7 +157,7 @@ pub enum Event {
     Environment {
         /// How many the command gets, the manifest's own among them.
         variables: usize,
-        /// The names of those that stay in the container.
+        /// The names of those that stay in the container; of a family as `LD_*`.
         left_out: Vec<String>,
     },
     /// The user's command was started.

@@ -250,11 +250,18 @@ fn objects(plan: &UpPlan) -> Vec<ObjectPlan> {
         Some(reason) => objects.extend([change(format!("it goes first: {reason}")), clone]),
         None if !record.parks() => objects.push(clone),
         None => {
-            objects
-                .extend([clone, change("once the dev container is in sync and its command runs".to_owned())]);
+            objects.extend([clone, change(format!("once {}", it_serves(plan)))]);
         }
     }
     objects
+}
+
+/// Says when the dev pod takes the original's place.
+fn it_serves(plan: &UpPlan) -> &'static str {
+    match plan.request.hybrid {
+        Some(_) => "the command runs on this machine",
+        None => "the dev container is in sync and its command runs",
+    }
 }
 
 /// Puts the rights of a session and the answers to them side by side.
@@ -346,14 +353,11 @@ fn traffic(plan: &UpPlan) -> Traffic {
             notes.push("which Services lead to the dev pod is not known: they can't be listed".to_owned());
         }
     }
-    let who_serves = match hand_over {
-        "none" => "the original goes on beside the dev pod",
-        "overlap" => {
-            "the original serves until the dev container is in sync and its command runs; for a moment both do"
-        }
-        _ => "nobody serves between the original's end and the dev container's start",
-    };
-    notes.push(who_serves.to_owned());
+    notes.push(match hand_over {
+        "none" => "the original goes on beside the dev pod".to_owned(),
+        "overlap" => format!("the original serves until {}; for a moment both do", it_serves(plan)),
+        _ => "nobody serves between the original's end and the dev container's start".to_owned(),
+    });
     if let Some(here) = hybrid::view(plan) {
         let port = |(pod, local): &(u16, u16)| {
             format!("port {pod} of the pod leads to port {local} of this machine")

@@ -9,10 +9,12 @@ use crate::adapter::Adapter;
 use crate::app::{self, App, NAME, OTHER};
 use crate::http;
 use crate::kinds;
+use crate::kube::KubeAdapter;
 use crate::program;
 use crate::project::Project;
 use crate::pty::Terminal;
 use crate::scenario::canary::files;
+use crate::scenario::loss::through_a_proxy;
 use crate::scenario::session::in_pod;
 use crate::snapshot::Snapshot;
 use crate::towline::Towline;
@@ -163,6 +165,33 @@ pub async fn of_another_pod(adapter: &dyn Adapter) {
     assert_eq!(world.processes().await, pids);
     assert_eq!(up.log().of_kind("commandStarted").count(), 1, "{}", up.log());
     towline.run(&["down"]).await.expect(0);
+    up.ended().await;
+    until_gone(&pids).await;
+}
+
+/// The API server goes away: the command never stops, and is reached again once the server is back.
+pub async fn without_the_api_server(adapter: &KubeAdapter) {
+    let world = World::new(adapter).await;
+    let direct = Towline::new(adapter, &world.project);
+    world.agree(&direct).await;
+    let (mut proxy, kubeconfig) = through_a_proxy(adapter).await;
+    let mut up = direct.clone().with("KUBECONFIG", &kubeconfig).start(&["up"]);
+    up.until_state("ready").await;
+    world.is_reached().await;
+    let pids = world.processes().await;
+
+    proxy.cut().await;
+    up.until("the user is told", |event| event["kind"] == "disconnected").await;
+    assert_eq!(world.processes().await, pids);
+    http::reads(world.local, "/", PAGE).await;
+    proxy.reopen().await;
+    up.until("the same container answers", |event| {
+        event["kind"] == "connected" && event["restarted"] == false
+    })
+    .await;
+    world.is_reached().await;
+    assert_eq!(world.processes().await, pids);
+    direct.run(&["down"]).await.expect(0);
     up.ended().await;
     until_gone(&pids).await;
 }

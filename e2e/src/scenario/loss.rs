@@ -49,16 +49,8 @@ pub async fn of_the_api_server(adapter: &KubeAdapter) {
     let app = App::deploy(adapter, 1).await;
     let before = Snapshot::of(adapter).await;
     let (project, local) = app.project(adapter, "").await;
-    let (address, host) = adapter.server();
-    let mut proxy = Proxy::open(address).await;
-    let server = format!("https://{}", proxy.address());
-    let kubeconfig = adapter.kubeconfig("through-the-proxy", |kubeconfig| {
-        each_cluster(kubeconfig, |cluster| {
-            cluster.server = Some(server.clone());
-            cluster.tls_server_name.get_or_insert_with(|| host.clone());
-        });
-    });
-    let towline = Towline::new(adapter, &project).with("KUBECONFIG", &kubeconfig.display().to_string());
+    let (mut proxy, kubeconfig) = through_a_proxy(adapter).await;
+    let towline = Towline::new(adapter, &project).with("KUBECONFIG", &kubeconfig);
     let late = "(until test -e go; do sleep 0.1; done; echo late >from-the-pod.txt) >/dev/null 2>&1 &";
     let mut up = towline.start(&["up"]);
     up.until_state("ready").await;
@@ -88,4 +80,18 @@ pub async fn of_the_api_server(adapter: &KubeAdapter) {
     direct.run(&["down"]).await.expect(0);
     up.ended().await;
     before.expect_unchanged(adapter).await;
+}
+
+/// Puts a proxy before the API server; returns it with a kubeconfig that leads through it.
+pub(crate) async fn through_a_proxy(adapter: &KubeAdapter) -> (Proxy, String) {
+    let (address, host) = adapter.server();
+    let proxy = Proxy::open(address).await;
+    let server = format!("https://{}", proxy.address());
+    let kubeconfig = adapter.kubeconfig("through-the-proxy", |kubeconfig| {
+        each_cluster(kubeconfig, |cluster| {
+            cluster.server = Some(server.clone());
+            cluster.tls_server_name.get_or_insert_with(|| host.clone());
+        });
+    });
+    (proxy, kubeconfig.display().to_string())
 }

@@ -162,6 +162,23 @@ fn what_touches_this_machine_is_agreed_to_first() {
 }
 
 #[test]
+fn a_command_of_the_repository_runs_here_only_once_it_was_agreed_to() {
+    let mut env = environment();
+    env.set("KUBECONFIG", "/nonexistent/kubeconfig");
+    let manifest = "dev:\n  web:\n    mode: hybrid\n    image: node\n    command: touch ran\n";
+    env.write("okteto.yml", manifest);
+    let refused = env.run(&["up", "--output", "plain"]);
+    let asked = "it wants to run `touch ran` on this machine with the workload's variables, and lead the workload's \
+                 connections to the ports of this machine (dev.web.mode)";
+    assert!(refused.starts_with("exit 1") && refused.contains(asked), "{refused}");
+    assert!(refused.contains("`image` has no effect with `mode: hybrid`"), "{refused}");
+    // The same manifest in the container needs no such thing.
+    env.write("okteto.yml", &manifest.replace("hybrid", "sync"));
+    let goes_on = env.run(&["up", "--output", "plain"]);
+    assert!(!goes_on.contains("agreement"), "{goes_on}");
+}
+
+#[test]
 fn a_file_is_named_with_or_without_a_flag() {
     let env = environment();
     env.write("other.yml", GOOD);

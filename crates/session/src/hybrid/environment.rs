@@ -80,7 +80,7 @@ const FAMILIES: &[&str] = &["DYLD_", "KUBERNETES_", "LD_", "TOWLINE_"];
 pub(crate) struct Environment {
     /// By name.
     pub(crate) variables: BTreeMap<OsString, OsString>,
-    /// The container's variables that stay there.
+    /// The container's variables that stay there; of a family as `LD_*`.
     pub(crate) left_out: Vec<String>,
 }
 
@@ -94,7 +94,11 @@ impl fmt::Debug for Environment {
 
 /// Tells whether a variable is about the container itself.
 pub(crate) fn is_left_out(name: &str) -> bool {
-    OF_THE_CONTAINER.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
+    OF_THE_CONTAINER.contains(&name) || family(name).is_some()
+}
+
+fn family(name: &str) -> Option<&'static str> {
+    FAMILIES.iter().copied().find(|family| name.starts_with(family))
 }
 
 /// Works out the variables: the container's, as `/proc/pid/environ` has them, then the manifest's `own`, in which
@@ -121,7 +125,9 @@ pub(crate) fn resolve(container: &[u8], own: &[(String, String)]) -> Environment
             continue;
         }
         if is_left_out(&name) {
-            if !name.starts_with("TOWLINE_") {
+            let name = family(&name).map_or(name, |family| format!("{family}*"));
+            // Sorted by name, so that a family's stand together. Ours are nobody's business.
+            if name != "TOWLINE_*" && found.left_out.last() != Some(&name) {
                 found.left_out.push(name);
             }
         } else {
@@ -169,10 +175,10 @@ mod tests {
     #[test]
     fn what_is_about_the_container_stays_there() {
         check(
-            "PATH=/app/bin\0HOME=/root\0HOSTNAME=web-1\0LD_PRELOAD=/x.so\0KUBERNETES_PORT=tcp://10.0.0.1:443\0PORT=80\0",
+            "PATH=/app/bin\0HOME=/root\0LD_PRELOAD=/x.so\0KUBERNETES_PORT=tcp://10.0.0.1:443\0KUBERNETES_SERVICE_PORT=443\0PORT=80\0",
             &[],
             &[("PORT", "80")],
-            &["HOME", "HOSTNAME", "KUBERNETES_PORT", "LD_PRELOAD", "PATH"],
+            &["HOME", "KUBERNETES_*", "LD_*", "PATH"],
         );
         // But for what the manifest itself sets.
         check("NODE_OPTIONS=--require /x.js\0", &[("NODE_OPTIONS", "-i")], &[("NODE_OPTIONS", "-i")], &[]);
