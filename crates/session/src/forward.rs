@@ -119,7 +119,7 @@ pub(crate) async fn serve_reverse(
     if silent.is_news(reverse.local, carried.is_ok())
         && let Err(message) = carried
     {
-        let local = format!("localhost:{}", reverse.local);
+        let local = reverse.leads();
         let _ = event_tx.send(Event::ForwardFailed { local, message }).await;
     }
 }

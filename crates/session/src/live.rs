@@ -188,6 +188,8 @@ impl Live {
     fn state(&self, machine: &Machine) -> SessionState {
         let record = &self.journal.record;
         let pid = std::process::id();
+        let forwards = self.request.forwards.iter().map(|one| (one.begins(), one.leads()));
+        let reverses = self.request.reverses.iter().map(|one| (one.begins(), one.leads()));
         SessionState {
             version: 1,
             pid,
@@ -207,7 +209,7 @@ impl Live {
                     ..FolderState::default()
                 })
                 .collect(),
-            forwards: self.request.forwards.iter().map(|one| (one.begins(), one.leads())).collect(),
+            forwards: forwards.chain(reverses).collect(),
         }
     }
 }
@@ -463,11 +465,9 @@ impl Actor {
             let everywhere = self.live.request.hybrid.is_some();
             let listen = ControlRequest::Listen { port: reverse.remote, everywhere };
             let event = match ask(&link, &listen).await {
-                Ok(ControlReply::Listening) => Event::Forwarding {
-                    local: format!("localhost:{}", reverse.local),
-                    remote: format!("container:{}", reverse.remote),
-                    reverse: true,
-                },
+                Ok(ControlReply::Listening) => {
+                    Event::Forwarding { local: reverse.leads(), remote: reverse.begins(), reverse: true }
+                }
                 Ok(ControlReply::Failed(refusal)) => Event::Warning {
                     message: format!("reverse port {} of the pod: {refusal}", reverse.remote),
                 },

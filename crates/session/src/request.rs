@@ -167,3 +167,15 @@ pub struct Reverse {
     /// On this machine's loopback.
     pub local: u16,
 }
+
+impl Reverse {
+    /// Returns where it begins, such as `container:8080`.
+    pub fn begins(&self) -> String {
+        format!("container:{}", self.remote)
+    }
+
+    /// Returns where it leads, such as `localhost:80`.
+    pub fn leads(&self) -> String {
+        format!("localhost:{}", self.local)
+    }
+}

@@ -33,7 +33,7 @@ pub struct SessionState {
     pub pod: Option<String>,
     /// Each folder's sync.
     pub folders: Vec<FolderState>,
-    /// Each forward: where it begins on this machine, and where it leads.
+    /// Each forward, either way: where it begins, and where it leads.
     pub forwards: Vec<(String, String)>,
 }
 
