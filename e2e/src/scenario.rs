@@ -1,5 +1,6 @@
 //! The scenarios. Each takes a cluster with an empty namespace and fails by panicking.
 
+pub mod autocreate;
 pub mod canary;
 pub mod contention;
 pub mod edits;

@@ -3,7 +3,7 @@
 use e2e::adapter::run;
 use e2e::embedded::EmbeddedAdapter;
 use e2e::scenario::{
-    canary, contention, hybrid, interactive, kill, loss, refusal, session, several, storage,
+    autocreate, canary, contention, hybrid, interactive, kill, loss, refusal, session, several, storage,
 };
 
 macro_rules! scenarios {
@@ -34,6 +34,7 @@ scenarios! {
     here_at_a_terminal = hybrid::at_a_terminal;
     bad_input = refusal::of_bad_input;
     values_show_nowhere = canary::nowhere;
+    a_workload_that_is_not_there = autocreate::of_nothing;
     several_side_by_side = several::side_by_side;
     a_service_of_another = several::with_services;
     a_claim_of_a_failed_session = storage::undone;

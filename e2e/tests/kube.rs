@@ -3,8 +3,8 @@
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
-    canary, contention, hybrid, interactive, kill, loss, monorepo, refusal, restricted, rights, session,
-    several, storage, truce, workloads,
+    autocreate, canary, contention, hybrid, interactive, kill, loss, monorepo, refusal, restricted, rights,
+    session, several, storage, truce, workloads,
 };
 
 macro_rules! scenarios {
@@ -40,6 +40,7 @@ scenarios! {
     what_is_kept = storage::kept;
     values_show_nowhere = canary::nowhere;
     exactly_these_rights = rights::exactly;
+    a_workload_that_is_not_there = autocreate::of_nothing;
     several_side_by_side = several::side_by_side;
     a_service_of_another = several::with_services;
     a_claim_of_a_failed_session = storage::undone;

@@ -99,7 +99,7 @@ pub struct Dev {
     pub remote: Option<u16>,
     /// The SSH server's port in the pod: read, not acted on.
     pub ssh_server_port: Option<u16>,
-    /// Whether to make the workload when there is none: read, not acted on.
+    /// Whether to make a dev container when there is no workload.
     pub autocreate: bool,
     /// Pods to run, of which one is what is done; for entries of [`Dev::services`] only.
     pub replicas: Option<u32>,
@@ -117,14 +117,10 @@ impl Dev {
 /// Returns the manifest's names of the fields of `dev` that this version reads but does not act on, where they ask
 /// for something else than what happens.
 pub fn unsupported(dev: &Dev) -> Vec<&'static str> {
-    [
-        ("remote", dev.remote.is_some()),
-        ("sshServerPort", dev.ssh_server_port.is_some()),
-        ("autocreate", dev.autocreate),
-    ]
-    .into_iter()
-    .filter_map(|(field, given)| given.then_some(field))
-    .collect()
+    [("remote", dev.remote.is_some()), ("sshServerPort", dev.ssh_server_port.is_some())]
+        .into_iter()
+        .filter_map(|(field, given)| given.then_some(field))
+        .collect()
 }
 
 /// When the kubelet pulls an image.

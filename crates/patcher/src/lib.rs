@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blank;
 mod field_owners;
 mod holder;
 mod in_place;
@@ -26,6 +27,7 @@ mod revert;
 mod storage;
 mod workload;
 
+pub use blank::{AUTOCREATED_PORT, autocreated, autocreated_service, blank};
 pub use field_owners::{FIELD_MANAGER, Owner};
 pub use holder::{Holder, Switch, Way, holder, way_refusal};
 pub use in_place::{

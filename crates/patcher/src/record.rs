@@ -51,6 +51,10 @@ pub enum Phase {
 /// Everything that the way back needs, for anyone and from any machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and a field of a format on disk"
+)]
 pub struct Record {
     #[serde(rename = "v")]
     version: u32,
@@ -120,6 +124,12 @@ pub struct Record {
     /// The Secret of ours with the user's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// Whether there was no original: the clone was made of the manifest alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub autocreated: bool,
+    /// The Service of ours that leads to such a clone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// What was changed in the original's own template; absent where a clone runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<InPlace>,
@@ -241,6 +251,8 @@ impl Record {
             claim: plan.storage.claim.clone(),
             claim_is_new: false,
             secret: plan.storage.secret.as_ref().map(|secret| secret.name.clone()),
+            autocreated: false,
+            service: None,
             in_place: in_place.then(InPlace::default),
             tool: tool.to_owned(),
         };
@@ -330,7 +342,7 @@ impl Record {
 
     /// Tells whether the original is to be turned off while the session lasts.
     pub fn parks(&self) -> bool {
-        self.in_place.is_none() && self.switch() != Switch::None
+        self.in_place.is_none() && !self.autocreated && self.switch() != Switch::None
     }
 
     /// Returns where the original's pod template is, as a JSON pointer.
@@ -406,6 +418,7 @@ impl Record {
             (is_name(&self.container), "container is no name"),
             (self.claim.as_deref().is_none_or(is_name), "claim is no name"),
             (self.secret.as_deref().is_none_or(is_name), "secret is no name"),
+            (self.service.as_deref().is_none_or(is_name), "service is no name"),
             (!self.uid.is_empty(), "uid is empty"),
             ((0..=i64::from(i32::MAX)).contains(&self.replicas), "replicas is out of range"),
             (self.pauses.iter().all(Pause::is_plain), "a pause is none of ours"),
@@ -543,6 +556,9 @@ pub fn how_to_undo(record: &Record) -> String {
     lines.extend(pauses.iter().map(Pause::how_to_undo));
     if let Some(secret) = &record.secret {
         lines.push(format!("kubectl -n {namespace} delete secret {secret} --ignore-not-found"));
+    }
+    if let Some(service) = &record.service {
+        lines.push(format!("kubectl -n {namespace} delete service {service} --ignore-not-found"));
     }
     lines.push(format!("kubectl -n {namespace} delete lease {}", lease_name(&record.kind, name)));
     lines.push(format!(

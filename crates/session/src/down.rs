@@ -5,6 +5,7 @@ use towline_cluster::ClusterError;
 use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, DeleteOptions, LEASES, Object, Selection};
 use towline_patcher::{Difference, Held, MANAGED_BY, MANAGED_BY_LABEL, Record, SESSION_LABEL};
 
+use crate::autocreate;
 use crate::context::Context;
 use crate::controllers::pause;
 use crate::error::SessionError;
@@ -111,6 +112,7 @@ pub(crate) async fn revert(
         wait_for_clones(context, &record).await?;
     }
     let (found, said) = match record.in_place {
+        _ if record.autocreated => (None, "was made for dev mode, and is gone".to_owned()),
         Some(_) => in_place::leave(context, journal).await?,
         None => original::restore(context, journal).await?,
     };
@@ -131,6 +133,7 @@ pub(crate) async fn revert(
         in_place::forget_revisions(context, &record).await?;
     }
     delete_clones(context, &record, tell).await?;
+    autocreate::delete_service(context, journal, tell).await?;
     storage::delete_secret(context, &record, tell).await?;
     delete_agents(context, journal, tell).await?;
     pause::undo(context, &record, tell).await?;

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod autocreate;
 mod connection;
 pub mod context;
 pub mod controllers;

@@ -1,6 +1,7 @@
 //! Everything that is found out before the first write: what would change, what stands in the way, and who else is
 //! there. Reads and server-side dry runs only.
 
+mod autocreate;
 mod entry;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use towline_cluster::port::{
     DEPLOYMENTS, LEASES, NAMESPACES, NODES, Object, PERSISTENT_VOLUME_CLAIMS, PODS, Patch, Selection,
     WriteOptions,
 };
-use towline_patcher::{DevClone, FieldChange, Held, Record, Switch, Way, holder};
+use towline_patcher::{AUTOCREATED_PORT, DevClone, FieldChange, Held, Record, Switch, Way, holder};
 
 use crate::context::{AgentSource, Context};
 use crate::controllers::truce::{self, Truce};
@@ -107,7 +108,11 @@ impl UpPlan {
         if let Some(secret) = &record.secret {
             writes.push(format!("create Secret {secret} (the files of the manifest's secrets)"));
         }
+        if let Some(service) = &record.service {
+            writes.push(format!("create Service {service} (port {AUTOCREATED_PORT} of the dev pod)"));
+        }
         match &record.down_first {
+            _ if record.autocreated => writes.push(format!("{clone}: there is no {original}")),
             _ if record.in_place.is_some() => writes.push(format!("change the pod template of {original}")),
             None if !record.parks() => writes.push(format!("{clone}; {original} goes on beside it")),
             Some(reason) => writes.extend([format!("{park} first: {reason}"), clone]),
@@ -143,7 +148,13 @@ async fn plan_once(context: &Context, mut request: UpRequest) -> Result<UpPlan, 
     }
     let mut rights = rights_suffice(context, &rights::of(&request), &mut notes).await?;
     storage::resolve_forwards(context, &mut request).await?;
-    let found = kinds::find(context, &request.workload, &mut notes).await?;
+    let found = match kinds::find(context, &request.workload, &mut notes).await {
+        Err(error @ SessionError::WorkloadMissing { .. }) => {
+            let name = autocreate::name(&request).ok_or(error)?;
+            return autocreate::plan(context, &name, request, rights, notes).await;
+        }
+        found => found?,
+    };
     let original = found.object.clone();
     if let Some(refusal) = towline_patcher::refusal(&original) {
         let hint = "put the workload that owns it into dev mode, or another one";

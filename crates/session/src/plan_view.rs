@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use towline_cluster::port::{Right, SERVICES, Selection};
-use towline_patcher::FieldChange;
+use towline_patcher::{AUTOCREATED_PORT, FieldChange};
 
 use crate::context::Context;
 use crate::controllers::{Finding, Reference, selects};
@@ -241,7 +241,14 @@ fn objects(plan: &UpPlan) -> Vec<ObjectPlan> {
         return objects;
     }
     let kind = text(&plan.clone.object, "/kind");
-    let why = format!("the dev container, made of {} {}", record.kind, record.name);
+    let why = if record.autocreated {
+        format!("the dev container: there is no {} {}", record.kind, record.name)
+    } else {
+        format!("the dev container, made of {} {}", record.kind, record.name)
+    };
+    if let Some(service) = &record.service {
+        objects.push(create("Service", service, "it leads to the dev pod"));
+    }
     let clone = ObjectPlan {
         changes: plan.changes().iter().map(Change::from).collect(),
         ..create(&kind, &record.clone, &why)
@@ -346,7 +353,11 @@ fn traffic(plan: &UpPlan) -> Traffic {
         "gap"
     };
     let mut notes = Vec::new();
+    if let Some(service) = &plan.record.service {
+        notes.push(format!("Service {service} is made, and leads to port {AUTOCREATED_PORT} of the dev pod"));
+    }
     match &services {
+        Some(services) if services.is_empty() && plan.record.service.is_some() => {}
         Some(services) if services.is_empty() => notes.push("no Service leads to the dev pod".to_owned()),
         Some(services) => notes.push(format!("Service {} leads to the dev pod", services.join(", "))),
         None => {
@@ -354,6 +365,9 @@ fn traffic(plan: &UpPlan) -> Traffic {
         }
     }
     notes.push(match hand_over {
+        _ if plan.record.autocreated => {
+            "only the dev pod serves: there is no workload of that name".to_owned()
+        }
         "none" => "the original goes on beside the dev pod".to_owned(),
         "overlap" => format!("the original serves until {}; for a moment both do", it_serves(plan)),
         _ => "nobody serves between the original's end and the dev container's start".to_owned(),

@@ -19,6 +19,8 @@ use crate::storage::SecretFile;
 pub struct UpRequest {
     /// Which workload.
     pub workload: Workload,
+    /// Whether a dev container is made of the manifest alone where there is no workload of that name.
+    pub autocreate: bool,
     /// The way in; the kind's own when `None`.
     pub way: Option<Way>,
     /// What is done when somebody else changes a template that is changed in place.

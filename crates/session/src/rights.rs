@@ -69,6 +69,10 @@ const CLAIM: &[Right] =
 const CLAIM_REMOVAL: &[Right] =
     &[right("list", "", "persistentvolumeclaims", ""), right("delete", "", "persistentvolumeclaims", "")];
 
+/// For the Service of a workload that is made where there is none.
+pub(crate) const OWN_SERVICE: &[Right] =
+    &[right("create", "", "services", ""), right("delete", "", "services", "")];
+
 /// For forwards to Services that are named by labels.
 const SERVICE_LABELS: &[Right] = &[right("list", "", "services", "")];
 
@@ -98,6 +102,9 @@ pub fn of(request: &UpRequest) -> Rights {
     }
     if request.forwards.iter().any(|forward| !forward.labels.is_empty()) {
         needed.extend_from_slice(SERVICE_LABELS);
+    }
+    if request.autocreate {
+        useful.extend_from_slice(OWN_SERVICE);
     }
     if request.plan.agent.image.is_some() {
         needed.retain(|right| right.resource != CARRY_AGENT.resource);
@@ -195,6 +202,7 @@ pub(crate) mod tests {
             plan: DevPlan::default(),
             folders: Vec::new(),
             command: Vec::new(),
+            autocreate: false,
             main: None,
             hybrid: None,
             process_environment: Vec::new(),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use towline_cluster::embedded::{Embedded, EmbeddedOptions, Faults, Moment, open};
 use towline_cluster::port::{
     CONFIG_MAPS, CONTROLLER_REVISIONS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, LEASES, Object, PODS,
-    Patch, REPLICA_SETS, ROLLOUTS, Resource, STATEFUL_SETS, Selection, WriteOptions,
+    Patch, REPLICA_SETS, ROLLOUTS, Resource, SERVICES, STATEFUL_SETS, Selection, WriteOptions,
 };
 use towline_cluster::{Cluster, ClusterError};
 use towline_patcher::{DevPlan, Way};
@@ -52,7 +52,7 @@ enum History {
 struct Case {
     resource: &'static Resource,
     way: Way,
-    /// What is special about the workload: a JSON merge patch.
+    /// What is special about the workload: a JSON merge patch. With null there is none, and it is made.
     special: fn() -> Value,
 }
 
@@ -78,9 +78,13 @@ impl World {
             path_env: String::new(),
         };
         let cluster = open(options).unwrap();
-        let mut object = workload(case.resource);
-        merge(&mut object, &(case.special)());
-        cluster.apply(&[object]).await.unwrap();
+        let special = (case.special)();
+        let is_there = !special.is_null();
+        if is_there {
+            let mut object = workload(case.resource);
+            merge(&mut object, &special);
+            cluster.apply(&[object]).await.unwrap();
+        }
         let name = Object::new(case.resource, "default", "web");
         let write = async |manager: &str, change: Value| {
             let patch = Patch::Json(change);
@@ -91,7 +95,7 @@ impl World {
             "Pod" => "",
             _ => "/spec/template",
         };
-        if matches!(history, History::Shared) {
+        if is_there && matches!(history, History::Shared) {
             let image = format!("{template}/spec/containers/0/image");
             write("ci", json!([{"op": "replace", "path": image, "value": "nowhere/else"}])).await;
             if case.resource.kind != "Pod" {
@@ -121,7 +125,7 @@ impl World {
     /// All that lasts, by kind and name.
     async fn look(&self) -> BTreeMap<String, Value> {
         let mut found = BTreeMap::new();
-        for resource in KINDS.into_iter().chain([CONFIG_MAPS, LEASES]) {
+        for resource in KINDS.into_iter().chain([CONFIG_MAPS, LEASES, SERVICES]) {
             for mut object in self.cluster.list(resource, None, &Selection::default()).await.unwrap() {
                 let made = object.pointer("/metadata/ownerReferences").is_some();
                 let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -156,6 +160,7 @@ impl World {
             },
             folders: Vec::new(),
             command: vec!["sh".to_owned()],
+            autocreate: true,
             main: None,
             hybrid: None,
             process_environment: Vec::new(),
@@ -443,5 +448,6 @@ sweeps! {
     a_cron_job_suspended: CRON_JOBS, Way::Swap, json!({});
     a_pod_beside: PODS, Way::Swap, json!({});
     a_rollout_by_swap: ROLLOUTS, Way::Swap, json!({"spec": {"replicas": 2}});
+    a_deployment_that_is_not_there: DEPLOYMENTS, Way::Swap, Value::Null;
     a_rollout_without_a_number: ROLLOUTS, Way::Swap, json!({});
 }

@@ -84,7 +84,9 @@ pub fn services(dev: &Dev, manifest_path: &Path, choices: &Choices) -> Result<Ve
         }
         let choices =
             Choices { command: None, process_environment: Vec::new(), way: None, ..choices.clone() };
-        let mut request = of(service, Vec::new(), manifest_path, choices)?;
+        // Only what has the terminal can run on this machine.
+        let service = Dev { mode: Mode::Sync, ..service.clone() };
+        let mut request = of(&service, Vec::new(), manifest_path, choices)?;
         request.main = Some(dev.name.clone());
         (request.patience, request.answer) = (dev.timeout.resources, dev.timeout.default);
         request.plan.agent.image = dev.init_container.as_ref().and_then(|init| init.image.clone());
@@ -131,6 +133,7 @@ fn of(
         }),
         main: None,
         hybrid,
+        autocreate: dev.autocreate,
         process_environment: choices.process_environment,
         forwards,
         reverses: dev

@@ -16,6 +16,7 @@ use towline_sync_core::engine::EngineConfig;
 use towline_sync_core::message::Open;
 use towline_sync_core::path::RelPath;
 
+use crate::autocreate;
 use crate::context::{AgentSource, Context};
 use crate::controllers::pause;
 use crate::down;
@@ -247,6 +248,10 @@ pub(crate) async fn begin(
     }
     if plan.resumed.is_none() || !journal.record.is_of(&plan.clone) {
         storage::ensure_secret(context, journal, &plan.request.secrets, plan.resumed.is_some()).await?;
+    }
+    if autocreate::ensure_service(context, journal).await? {
+        let object = format!("Service {}", journal.record.service.as_deref().unwrap_or_default());
+        let _ = event_tx.send(Event::Object { action: "created", object }).await;
     }
     let gone = || SessionError::Failed { message: "the original was deleted meanwhile".to_owned() };
     let object = format!("{} {}", plan.record.kind, plan.record.name);

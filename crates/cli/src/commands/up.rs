@@ -114,7 +114,7 @@ async fn plan(
         }
         let (workload, target) = (request.workload.to_string(), context.cluster.target());
         ui.phase(&format!("checking {workload} in namespace {} of {}", context.namespace, target.context));
-        match up_plan::make(ui, context, request, args).await {
+        match Box::pin(up_plan::make(ui, context, request, args)).await {
             Ok(plan) => plans.push(plan),
             Err(failure) if count > 1 => ui.failure(&failure),
             Err(failure) => return Err(failure),

@@ -31,6 +31,8 @@ const NOT_HERE: &str = "`namespace` is not chosen in the manifest";
 const NOT_HERE_EITHER: &str = "`context` is not chosen in the manifest";
 const TYPE_NAMESPACE: &str = "remove it and type --namespace";
 const TYPE_CONTEXT: &str = "remove it and type --context";
+const MADE: &str = "what is made is the dev container alone, `<name>-towline-<session>`, and its Service `<name>` on port 8080; \
+                    `towline down` removes both";
 const SHARED: &str = "each is a session of its own whose folders are synced from this machine; a command that ends is started again";
 const OWN_CLAIM: &str = "they are kept in a claim of the service's own";
 const ONE: &str = "only 1: the dev container is one pod";
@@ -175,8 +177,7 @@ static DEV_FIELDS: [Field; 40] = [
     Field::new("remote", Shape::Number(0, PORT, 22_000), "The local port of an SSH server.").not_yet(NO_SSH),
     Field::new("sshServerPort", Shape::Number(1, PORT, 2222), "The SSH server's port in the pod.")
         .not_yet(NO_SSH),
-    Field::new("autocreate", Shape::Flag(true), "Makes a workload when there is none.")
-        .not_yet("the workload must exist"),
+    Field::new("autocreate", Shape::Flag(true), "Makes a workload when there is none.").differently(MADE),
     Field::new("services", Shape::List(&Shape::Object(&SERVICE)), "Other workloads that share the folders.")
         .differently(SHARED),
     Field::refused("replicas", "`replicas` is for entries of `services` only", "remove it"),

@@ -217,7 +217,7 @@ fn what_is_not_acted_on_is_named_once() {
     );
     assert_eq!(
         lines(&parsed),
-        "okteto.yml:2:3: warning: `remote`, `sshServerPort`, `autocreate` are read but not acted on yet (dev.api)\n"
+        "okteto.yml:2:3: warning: `remote`, `sshServerPort` are read but not acted on yet (dev.api)\n"
     );
     let manifest = parsed.manifest.unwrap();
     let dev = &manifest.dev["api"];

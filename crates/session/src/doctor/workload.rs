@@ -21,6 +21,10 @@ pub(super) fn exists(facts: &Facts) -> Vec<Outcome> {
         Ok(Some(found)) => {
             pass(format!("{} {} is there", text(found, "/kind"), text(found, "/metadata/name")))
         }
+        // A plan without one is of a dev container that is made of the manifest alone.
+        Ok(None) if matches!(facts.plan, Some(Ok(_))) => {
+            pass(format!("there is no workload {wanted}: up makes a dev container, as autocreate says"))
+        }
         Ok(None) => {
             let namespace = &facts.namespace_name;
             let seen = format!("there is no workload {wanted} in namespace {namespace}");

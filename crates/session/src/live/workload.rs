@@ -13,6 +13,10 @@ use crate::request::OnChange;
 
 impl Actor {
     pub(super) async fn original_news(&mut self, event: WatchEvent) {
+        // Where there is no original, another workload of its name is not ours.
+        if self.live.journal.record.autocreated {
+            return;
+        }
         let original = match event {
             WatchEvent::Applied(original) => Some(original),
             WatchEvent::Restarted(found) => found.into_iter().next(),

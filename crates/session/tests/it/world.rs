@@ -57,6 +57,7 @@ pub(crate) fn request() -> UpRequest {
         plan: DevPlan { dev_name: "web".to_owned(), ..DevPlan::default() },
         folders: Vec::new(),
         command: vec!["sh".to_owned()],
+        autocreate: false,
         main: None,
         hybrid: None,
         process_environment: Vec::new(),
