@@ -9,7 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use towline_cluster::port::{DEPLOYMENTS, Resource};
+use towline_cluster::port::{DEPLOYMENTS, ROLLOUTS, Resource};
 
 use crate::app::NAME;
 use crate::kube::KubeAdapter;
@@ -137,6 +137,27 @@ impl Controller {
         }
         !extra.is_empty()
     }
+}
+
+/// Plays Argo Rollouts' controller as far as a session waits for it: every Rollout has all its pods at once.
+pub async fn rollouts_serve(controller: Controller) -> bool {
+    let api = controller.api(ROLLOUTS);
+    let mut has_written = false;
+    for rollout in api.list(&ListParams::default()).await.into_iter().flat_map(|list| list.items) {
+        let Some(name) = rollout.metadata.name.clone() else { continue };
+        let rollout = json!(rollout);
+        let replicas = &rollout["spec"]["replicas"];
+        let status = json!({"observedGeneration": rollout["metadata"]["generation"].to_string(),
+                            "replicas": replicas, "availableReplicas": replicas});
+        if rollout["status"] == status {
+            continue;
+        }
+        let options =
+            PatchParams { field_manager: Some(controller.manager.to_owned()), ..PatchParams::default() };
+        has_written |=
+            api.patch_status(&name, &options, &Patch::Merge(json!({"status": status}))).await.is_ok();
+    }
+    has_written
 }
 
 /// Plays Argo CD's application controller on an Application: it heals while it may.

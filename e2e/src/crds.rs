@@ -15,6 +15,7 @@ const ALL: &[&str] = &[
     include_str!("../crds/helmreleases.json"),
     include_str!("../crds/scaledobjects.json"),
     include_str!("../crds/verticalpodautoscalers.json"),
+    include_str!("../crds/shops.json"),
 ];
 
 /// Sees to it that they are there and served. What is there already, a real installation's, stays.

@@ -28,6 +28,7 @@ const MANAGER: &str = "e2e";
 pub struct KubeAdapter {
     folder: TempDir,
     kubeconfig: Kubeconfig,
+    config: Config,
     client: Client,
     cluster: Arc<dyn Cluster>,
     namespace: String,
@@ -47,8 +48,8 @@ impl KubeAdapter {
             kubeconfig = kubeconfig.merge(next).expect("the files fit together");
         }
         let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
-        let client =
-            Client::try_from(config.expect("the kubeconfig is complete")).expect("a client can be made");
+        let config = config.expect("the kubeconfig is complete");
+        let client = Client::try_from(config.clone()).expect("a client can be made");
 
         let id = folder.path().file_name().and_then(|name| name.to_str()).unwrap_or_default().to_lowercase();
         let id: String = id.chars().rev().filter(char::is_ascii_alphanumeric).take(6).collect();
@@ -70,7 +71,7 @@ impl KubeAdapter {
             ..ConnectOptions::default()
         };
         let cluster = connect(options).await.expect("the kubeconfig is complete");
-        let adapter = Self { folder, kubeconfig, client, cluster, namespace };
+        let adapter = Self { folder, kubeconfig, config, client, cluster, namespace };
         // What a new namespace gets from controllers comes a moment later.
         let (accounts, maps): (Api<ServiceAccount>, Api<ConfigMap>) = (adapter.api(), adapter.api());
         eventually("the namespace is complete", async || {
@@ -84,6 +85,11 @@ impl KubeAdapter {
     /// Returns the client that the suite itself uses.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Returns how the server is reached, and as whom.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Returns a typed client for the namespace.

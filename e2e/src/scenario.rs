@@ -3,6 +3,7 @@
 pub mod autocreate;
 pub mod canary;
 pub mod contention;
+pub mod crashes;
 pub mod edits;
 pub mod hybrid;
 pub mod interactive;

@@ -10,6 +10,9 @@ pub const SCRATCH_IMAGE: &str = "TOWLINE_E2E_SCRATCH_IMAGE";
 /// The `towline` program; built from this source tree when it is not set.
 pub const PROGRAM: &str = "TOWLINE_BIN";
 
+/// At one of how many writes the crash sweep kills; 1 is every write, which takes minutes.
+pub const CRASHES: &str = "TOWLINE_E2E_CRASHES";
+
 /// Returns a variable that is set and not empty.
 pub fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -28,4 +31,9 @@ pub fn image() -> String {
 /// Returns the image without one.
 pub fn scratch_image() -> String {
     text(SCRATCH_IMAGE).unwrap_or_else(|| "localhost/pause:dev".to_owned())
+}
+
+/// Returns at one of how many writes the crash sweep kills.
+pub fn one_of() -> usize {
+    text(CRASHES).map_or(7, |number| number.parse().expect("a number of writes"))
 }

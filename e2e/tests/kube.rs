@@ -3,9 +3,10 @@
 use e2e::adapter::run;
 use e2e::kube::KubeAdapter;
 use e2e::scenario::{
-    autocreate, canary, contention, hybrid, interactive, kill, loss, monorepo, refusal, restricted, rights,
-    session, several, storage, truce, workloads,
+    autocreate, canary, contention, crashes, hybrid, interactive, kill, loss, monorepo, refusal, restricted,
+    rights, session, several, storage, truce, workloads,
 };
+use e2e::workload;
 
 macro_rules! scenarios {
     ($($name:ident = $scenario:path;)*) => {
@@ -58,6 +59,7 @@ scenarios! {
     an_autoscaler = truce::with_an_autoscaler;
     a_plan_that_can_t_be = truce::told_by_a_dry_run;
     a_monorepo = monorepo::one_of_its_services;
+    a_quota_that_is_used_up = workloads::with_a_quota;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,11 +85,31 @@ macro_rules! workloads {
 }
 
 workloads! {
-    a_deployment_swapped = workloads::SWAPPED;
-    a_deployment_in_place = workloads::IN_PLACE;
-    a_stateful_set = workloads::STATEFUL;
-    a_stateful_set_swapped = workloads::STATEFUL_SWAPPED;
-    a_daemon_set = workloads::DAEMON;
-    a_replica_set = workloads::REPLICAS;
-    a_cron_job = workloads::CRON;
+    a_deployment_swapped = workload::SWAPPED;
+    a_deployment_in_place = workload::IN_PLACE;
+    a_stateful_set = workload::STATEFUL;
+    a_stateful_set_swapped = workload::STATEFUL_SWAPPED;
+    a_daemon_set = workload::DAEMON;
+    a_replica_set = workload::REPLICAS;
+    a_cron_job = workload::CRON;
+    a_job = workload::JOB;
+    a_pod = workload::POD;
+    a_rollout = workload::ROLLOUT;
+    a_rollout_that_refers = workload::ROLLOUT_THAT_REFERS;
+    a_kind_of_ones_own = workload::CUSTOM;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_waits_or_ends_it() {
+    let stateful = KubeAdapter::new("on-change-stateful", &[]).await;
+    let deployment = KubeAdapter::new("on-change-deployment", &[]).await;
+    tokio::join!(
+        run(stateful, async |adapter| workloads::on_change(&adapter, workload::STATEFUL).await),
+        run(deployment, async |adapter| workloads::on_change(&adapter, workload::IN_PLACE).await),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_write() {
+    crashes::sweep().await;
 }

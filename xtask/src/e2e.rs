@@ -53,6 +53,8 @@ fn reasons(output: &str) -> String {
             left = 0;
         } else if line.starts_with("thread '") && line.contains("panicked at ") {
             left = LINES;
+        } else if line == "stack backtrace:" {
+            left = 0;
         }
         if left > 0 && !line.is_empty() {
             left -= 1;

@@ -135,12 +135,16 @@ pub(crate) async fn revert(
     delete_clones(context, &record, tell).await?;
     autocreate::delete_service(context, journal, tell).await?;
     storage::delete_secret(context, &record, tell).await?;
-    delete_agents(context, journal, tell).await?;
+    let alone = delete_agents(context, journal, tell).await?;
     pause::undo(context, &record, tell).await?;
 
     let (name, uid) = journal.identity();
     let lease = Object::new(LEASES, &context.namespace, &name);
     delete(context, &lease, uid, tell).await?;
+    // Of several that end at once each sees the others' Leases first; whoever is the last sees none now.
+    if !alone {
+        delete_agents(context, journal, tell).await?;
+    }
 
     let now = match &found {
         Some(_) => context.cluster.get(&original::object(context, &record)).await.ok(),
@@ -180,16 +184,16 @@ async fn wait_for_clones(context: &Context, record: &Record) -> Result<(), Clust
     original::wait_until_gone(context, &of_session, "").await
 }
 
-/// The agents' `ConfigMaps` go with the last session of the namespace.
+/// The agents' `ConfigMaps` go with the last session of the namespace. Tells whether this was the last.
 async fn delete_agents(
     context: &Context,
     journal: &Journal,
     tell: &mut (dyn FnMut(Event) + Send),
-) -> Result<(), SessionError> {
+) -> Result<bool, SessionError> {
     let (own, _) = journal.identity();
     let others = context.cluster.list(LEASES, Some(&context.namespace), &ours()).await?;
     if others.iter().any(|lease| crate::pod::text(lease, "/metadata/name") != own) {
-        return Ok(());
+        return Ok(false);
     }
     let agents = match context.cluster.list(CONFIG_MAPS, Some(&context.namespace), &ours()).await {
         Ok(agents) => agents,
@@ -208,7 +212,7 @@ async fn delete_agents(
         let object = Object::new(CONFIG_MAPS, &context.namespace, name);
         delete(context, &object, Some(crate::pod::text(&agent, "/metadata/uid")), tell).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes one object by name and uid; gone already is as good.
@@ -267,7 +271,13 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
         let updated = record.in_place.is_none()
             || record.kind != "Deployment"
             || number("/status/updatedReplicas") >= wanted.min(1);
-        observed && updated && number(available) >= wanted.min(1)
+        // A quota may have no room for it beside the clone, whose turn it is then to go.
+        let conditions = workload.pointer("/status/conditions").and_then(Value::as_array);
+        let has_no_room = conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+        observed && (has_no_room || updated && number(available) >= wanted.min(1))
     };
     let waiting = async {
         while let Some(event) = watch.next().await {
