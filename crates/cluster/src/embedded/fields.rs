@@ -36,7 +36,7 @@ impl Manager {
     }
 }
 
-/// A path through `fieldsV1`: `f:name`, `k:{"key":"value"}`, `v:"value"`, and `.` for the thing itself.
+/// A path through `fieldsV1`: `f:name`, `k:{"key":"value"}`, `v:"value"`.
 type Path = Vec<String>;
 
 /// Returns `managedFields` after `manager` turned `old` (`None` on create) into `new` at the time `now`.
@@ -118,18 +118,14 @@ fn entries(object: &Value) -> Option<Vec<Value>> {
 /// Turns `fieldsV1` into its paths.
 fn flatten(fields: &Value) -> BTreeSet<Path> {
     fn walk(node: &Value, path: &mut Path, found: &mut BTreeSet<Path>) {
-        match node.as_object() {
-            Some(children) if !children.is_empty() => {
-                for (key, child) in children {
-                    path.push(key.clone());
-                    walk(child, path, found);
-                    path.pop();
-                }
-            }
-            _ if !path.is_empty() => {
-                found.insert(path.clone());
-            }
-            _ => {}
+        let inside = node.as_object().filter(|children| !children.is_empty());
+        if !path.is_empty() && inside.is_none_or(|children| children.contains_key(".")) {
+            found.insert(path.clone());
+        }
+        for (key, child) in inside.into_iter().flatten().filter(|(key, _)| *key != ".") {
+            path.push(key.clone());
+            walk(child, path, found);
+            path.pop();
         }
     }
     let mut found = BTreeSet::new();
@@ -142,7 +138,11 @@ fn nest(paths: &BTreeSet<Path>) -> Value {
     let mut root = Map::new();
     for path in paths {
         let mut node = &mut root;
-        for part in path {
+        for (depth, part) in path.iter().enumerate() {
+            // What has owned fields inside says with a dot that it is owned itself; it comes before them.
+            if node.is_empty() && paths.contains(&path[..depth]) {
+                node.insert(".".to_owned(), json!({}));
+            }
             let child = node.entry(part.clone()).or_insert_with(|| Value::Object(Map::new()));
             // Only maps are ever put into this tree.
             node = child.as_object_mut().expect("a map");
@@ -175,8 +175,11 @@ fn walk(field: &str, value: &Value, path: &mut Path, found: &mut BTreeMap<Path, 
     match value {
         Value::Null => {}
         Value::Object(map) if !map.is_empty() && !is_atomic(field) => {
-            if matches!(field, "labels" | "annotations" | "data" | "binaryData" | "stringData") {
-                mark_itself(path, found);
+            if matches!(
+                field,
+                "labels" | "annotations" | "data" | "binaryData" | "stringData" | "rollingUpdate"
+            ) {
+                found.insert(path.clone(), Value::Null);
             }
             for (key, child) in map {
                 path.push(format!("f:{key}"));
@@ -195,7 +198,7 @@ fn walk(field: &str, value: &Value, path: &mut Path, found: &mut BTreeMap<Path, 
             Some(keys) => {
                 for (key, item) in keys.into_iter().zip(items) {
                     path.push(key);
-                    mark_itself(path, found);
+                    found.insert(path.clone(), Value::Null);
                     for (name, child) in item.as_object().into_iter().flatten() {
                         path.push(format!("f:{name}"));
                         walk(name, child, path, found);
@@ -212,12 +215,6 @@ fn walk(field: &str, value: &Value, path: &mut Path, found: &mut BTreeMap<Path, 
             found.insert(path.clone(), value.clone());
         }
     }
-}
-
-fn mark_itself(path: &mut Path, found: &mut BTreeMap<Path, Value>) {
-    path.push(".".to_owned());
-    found.insert(path.clone(), Value::Null);
-    path.pop();
 }
 
 /// Maps that have one owner as a whole (`x-kubernetes-map-type: atomic`).

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use crate::field_owners::{Owner, insert};
 use crate::workload::items;
 
+/// In `fieldsV1`, the thing itself beside what is inside it.
+const ITSELF: &str = ".";
+
 /// A way through `fieldsV1`.
 type Field = Vec<String>;
 
@@ -110,21 +113,18 @@ fn entries(object: &Value) -> Vec<(Owner, BTreeSet<Field>)> {
         .collect()
 }
 
-/// Turns `fieldsV1` into its leaves.
+/// Turns `fieldsV1` into the fields that are owned. One with owned fields inside says so with a `.` beside them, one
+/// without has nothing inside: both are the same field.
 fn flatten(fields: &Value) -> BTreeSet<Field> {
     fn walk(node: &Value, path: &mut Field, found: &mut BTreeSet<Field>) {
-        match node.as_object() {
-            Some(children) if !children.is_empty() && path.len() < 64 => {
-                for (key, child) in children {
-                    path.push(key.clone());
-                    walk(child, path, found);
-                    path.pop();
-                }
-            }
-            _ if !path.is_empty() => {
-                found.insert(path.clone());
-            }
-            _ => {}
+        let inside = node.as_object().filter(|children| !children.is_empty() && path.len() < 64);
+        if !path.is_empty() && inside.is_none_or(|children| children.contains_key(ITSELF)) {
+            found.insert(path.clone());
+        }
+        for (key, child) in inside.into_iter().flatten().filter(|(key, _)| *key != ITSELF) {
+            path.push(key.clone());
+            walk(child, path, found);
+            path.pop();
         }
     }
     let mut found = BTreeSet::new();
@@ -132,15 +132,46 @@ fn flatten(fields: &Value) -> BTreeSet<Field> {
     found
 }
 
-/// Turns leaves into `fieldsV1`.
+/// Turns fields into `fieldsV1`.
 fn nest(fields: &BTreeSet<Field>) -> Value {
     let mut root = Value::Object(Map::new());
     for field in fields {
         let mut node = &mut root;
-        for step in field {
+        for (depth, step) in field.iter().enumerate() {
             let Some(map) = node.as_object_mut() else { break };
+            // A field comes before those inside it.
+            if map.is_empty() && fields.contains(&field[..depth]) {
+                map.insert(ITSELF.to_owned(), Value::Object(Map::new()));
+            }
             node = map.entry(step.clone()).or_insert_with(|| Value::Object(Map::new()));
         }
     }
     root
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_is_owned_with_or_without_what_is_inside_it() {
+        let check = |whole: Value, lost: &[&str], left: Value| {
+            let mut fields = flatten(&whole);
+            assert_eq!(nest(&fields), whole);
+            let lost: Field = lost.iter().map(|&step| step.to_owned()).collect();
+            assert!(fields.remove(&lost), "{lost:?}");
+            assert_eq!(nest(&fields), left);
+            let mut again = flatten(&left);
+            again.insert(lost);
+            assert_eq!(nest(&again), whole, "given back");
+        };
+        let rolling = json!({"f:type": {}, "f:rollingUpdate": {".": {}, "f:partition": {}}});
+        check(rolling, &["f:rollingUpdate", "f:partition"], json!({"f:type": {}, "f:rollingUpdate": {}}));
+        let env = json!({"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}});
+        let item = "k:{\"name\":\"A\"}";
+        check(env, &[item, "f:value"], json!({item: {".": {}, "f:name": {}}}));
+        check(json!({"f:spec": {"f:replicas": {}}}), &["f:spec", "f:replicas"], json!({}));
+    }
 }
