@@ -238,6 +238,8 @@ impl Case {
 fn lasting(mut object: Value, name: &str, stand_in: &str) -> Value {
     let uid = object["metadata"]["uid"].as_str().expect("it has one").to_owned();
     object.as_object_mut().expect("it is one").remove("status");
+    // A Pod gets its node a moment after it was made.
+    object["spec"].as_object_mut().expect("it is one").remove("nodeName");
     let metadata = object["metadata"].as_object_mut().expect("it is one");
     for key in ["uid", "resourceVersion", "generation", "creationTimestamp"] {
         metadata.remove(key);

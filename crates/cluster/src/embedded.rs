@@ -274,7 +274,8 @@ impl Cluster for Embedded {
         if let Some((_, error)) = self.faults.next("watch", resource.plural) {
             return Err(error);
         }
-        watch::open(Arc::clone(&self.shared), resource, namespace.to_owned(), selection.clone())
+        let shared = Arc::clone(&self.shared);
+        watch::open(shared, resource, namespace.to_owned(), selection.clone(), self.faults.clone())
     }
 
     async fn create(

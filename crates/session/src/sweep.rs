@@ -210,6 +210,16 @@ impl World {
         }
     }
 
+    /// Enters and leaves, whatever watches there are.
+    async fn play(&self, faults: &Faults) -> Result<(), SessionError> {
+        let context = self.machine("ada@laptop", faults);
+        self.enter(&context).await?;
+        let (lease, _) = down::sessions(&context).await?.remove(0);
+        let restored = down::down(&context, &lease, true, &mut |_| {}).await?;
+        assert!(restored.differences.is_empty(), "{:?}", restored.differences);
+        Ok(())
+    }
+
     async fn expect_unchanged(&self, what: &str) {
         let now = self.look().await;
         let mut found = Vec::new();
@@ -418,6 +428,37 @@ async fn sweep_down(case: Case, history: History) -> usize {
     worlds
 }
 
+/// Watches that are refused, and watches that miss what happens: all of it, or every other change.
+async fn sweep_watches(case: Case) -> usize {
+    let faults = Faults::default();
+    let world = World::new(case, History::Created).await;
+    world.play(&faults).await.unwrap();
+    world.expect_unchanged(&format!("{case:?} with whole watches")).await;
+    let opened = faults.calls().iter().filter(|(verb, _)| *verb == "watch").count();
+    let mut worlds = 0;
+    for nth in [1, 2] {
+        let faults = Faults::default();
+        faults.drop_watches(nth);
+        let world = World::new(case, History::Created).await;
+        world.play(&faults).await.unwrap();
+        world.expect_unchanged(&format!("{case:?}: every change {nth} drops its watch")).await;
+        worlds += 1;
+    }
+    for nth in 1..=opened {
+        for (_, error) in answers("watch", nth) {
+            let what = format!("{case:?}: watch {nth} gets {error}");
+            let faults = Faults::default();
+            faults.fail("watch", "*", nth, Moment::Before, error);
+            let world = World::new(case, History::Created).await;
+            let _borne = world.play(&faults).await;
+            world.end().await;
+            world.expect_unchanged(&what).await;
+            worlds += 1;
+        }
+    }
+    worlds
+}
+
 macro_rules! sweeps {
     ($($name:ident: $resource:expr, $way:expr, $special:expr;)*) => {
         $(
@@ -428,6 +469,7 @@ macro_rules! sweeps {
                 for history in [History::Created, History::Shared] {
                     worlds += sweep_up(case, history).await + sweep_down(case, history).await;
                 }
+                worlds += sweep_watches(case).await;
                 // Beside an original that goes on there is less to write.
                 assert!(worlds >= 60, "{worlds}");
             }

@@ -26,6 +26,8 @@ struct State {
     /// Writes that are left until the caller dies, and when in the last of them.
     death: Option<(usize, Moment)>,
     dead: bool,
+    /// The changes after which a watch is dropped, and how many were told since the last drop.
+    drops: Option<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,25 @@ impl Faults {
     /// A write is a create, an update, a patch or a delete; one for a dry run counts as well.
     pub fn kill(&self, nth: usize, moment: Moment) {
         self.with(|state| state.death = Some((nth, moment)));
+    }
+
+    /// Drops a watch at every `nth` change that it would tell (1 is each): the change is not told, the watch is
+    /// interrupted as by a 410, and begins again with what is there by then.
+    pub fn drop_watches(&self, nth: usize) {
+        self.with(|state| state.drops = Some((nth, 0)));
+    }
+
+    /// Counts a change that a watch is about to tell; tells whether the watch is dropped at it.
+    pub(super) fn drops_watch(&self) -> bool {
+        self.with(|state| {
+            let Some((nth, told)) = state.drops.as_mut() else { return false };
+            *told += 1;
+            let drops = *told >= *nth;
+            if drops {
+                *told = 0;
+            }
+            drops
+        })
     }
 
     /// Tells whether the death that was asked for has come.

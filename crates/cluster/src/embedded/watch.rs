@@ -9,10 +9,11 @@ use rustix::fs::inotify::WatchFlags;
 use serde_json::Value;
 
 use super::controllers::{self, Pending};
+use super::faults::Faults;
 use super::notice::{Notice, first_end};
 use super::{Shared, locked, meta, select, store};
 use crate::error::ClusterError;
-use crate::port::{Resource, Selection, Watch, WatchEvent};
+use crate::port::{Object, Resource, Selection, Watch, WatchEvent};
 
 /// How long a broken watch waits before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ struct Watcher {
     events: VecDeque<WatchEvent>,
     phase: Phase,
     pending: Pending,
+    faults: Faults,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub(super) fn open(
     resource: &'static Resource,
     namespace: String,
     selection: Selection,
+    faults: Faults,
 ) -> Result<Watch, ClusterError> {
     let root = &shared.machine.root;
     let notice =
@@ -57,6 +60,7 @@ pub(super) fn open(
         events: VecDeque::new(),
         phase: Phase::Begins,
         pending: Pending::default(),
+        faults,
         shared,
     };
     Ok(Box::pin(stream::unfold(watcher, |mut watcher| async {
@@ -111,8 +115,7 @@ impl Watcher {
         match found.await {
             Ok((objects, pending)) => {
                 self.pending = pending;
-                self.tell(objects);
-                self.phase = Phase::Goes;
+                self.phase = self.tell(objects);
             }
             Err(error) => {
                 if self.phase != Phase::Broken {
@@ -123,13 +126,13 @@ impl Watcher {
         }
     }
 
-    fn tell(&mut self, objects: Vec<Value>) {
+    fn tell(&mut self, objects: Vec<Value>) -> Phase {
         let mut known: BTreeMap<String, Value> =
             objects.iter().map(|object| (meta::uid(object).to_owned(), object.clone())).collect();
         std::mem::swap(&mut known, &mut self.known);
         if self.phase != Phase::Goes {
             self.events.push_back(WatchEvent::Restarted(objects));
-            return;
+            return Phase::Goes;
         }
         let mut changed = Vec::new();
         for object in objects {
@@ -140,10 +143,18 @@ impl Watcher {
                 changed.push(object);
             }
         }
+        if !(known.is_empty() && changed.is_empty()) && self.faults.drops_watch() {
+            let object = Object::new(self.resource, &self.namespace, "");
+            let message = "too old resource version".to_owned();
+            let expired = ClusterError::Server { verb: "watch", object, code: 410, message };
+            self.events.push_back(WatchEvent::Interrupted(expired));
+            return Phase::Broken;
+        }
         self.events.extend(known.into_values().map(WatchEvent::Deleted));
         changed.sort_by_key(|object| {
             meta::text(object, "/metadata/resourceVersion").parse::<u64>().unwrap_or(0)
         });
         self.events.extend(changed.into_iter().map(WatchEvent::Applied));
+        Phase::Goes
     }
 }
