@@ -169,6 +169,21 @@ pub async fn argo_heals(controller: Controller, application: &'static Resource, 
     may && correct(&controller, &git).await
 }
 
+/// Plays Argo CD's comparison of the workload with Git, which says one replica.
+pub async fn argo_compares(controller: Controller, application: &'static Resource) -> bool {
+    let (Some(found), Some(live)) =
+        (controller.find(application, NAME).await, controller.find(DEPLOYMENTS, NAME).await)
+    else {
+        return false;
+    };
+    let status = if live["spec"]["replicas"] == 1 { "Synced" } else { "OutOfSync" };
+    if found["status"]["sync"]["status"] == status {
+        return false;
+    }
+    controller.change(application, NAME, &json!({"status": {"sync": {"status": status}}})).await;
+    true
+}
+
 /// Plays Flux's kustomize controller: it corrects what it is not told to leave alone.
 pub async fn flux_corrects(controller: Controller, git: Value) -> bool {
     let Some(live) = controller.find(DEPLOYMENTS, NAME).await else { return false };

@@ -50,6 +50,7 @@ scenarios! {
     an_application_set = truce::with_an_application_set;
     an_app_of_apps = truce::with_an_app_of_apps;
     argo_cd_that_syncs = truce::with_syncs;
+    argo_cd_that_compares = truce::told_whether_in_sync;
     argo_cd_that_prunes = truce::with_pruning;
     flux = truce::with_flux;
     keda = truce::with_keda;

@@ -12,6 +12,7 @@ mod other;
 pub mod pause;
 mod read;
 mod scaling;
+pub mod standing;
 pub mod truce;
 
 use serde::Serialize;

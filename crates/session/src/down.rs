@@ -8,6 +8,7 @@ use towline_patcher::{Difference, Held, MANAGED_BY, MANAGED_BY_LABEL, Record, SE
 use crate::autocreate;
 use crate::context::Context;
 use crate::controllers::pause;
+use crate::controllers::standing::{self, Standing};
 use crate::error::SessionError;
 use crate::event::Event;
 use crate::in_place;
@@ -28,6 +29,8 @@ pub struct Restored {
     pub said: String,
     /// What is not as it was before the session, and who owns it. Empty: restored exactly.
     pub differences: Vec<Difference>,
+    /// Whether those who keep it as it is in Git have it in sync again.
+    pub standings: Vec<Standing>,
 }
 
 /// Finds the sessions of the namespace, the one of `workload` or all.
@@ -95,7 +98,11 @@ pub async fn down(
     if alive && journal.record.parked {
         original::fence(context, &journal.record).await?;
     }
-    revert(context, &mut journal, tell).await
+    let mut restored = revert(context, &mut journal, tell).await?;
+    if let Ok(original) = context.cluster.get(&original::object(context, &journal.record)).await {
+        restored.standings = standing::of(context, &original).await;
+    }
+    Ok(restored)
 }
 
 /// Undoes a session whose Lease we hold.
@@ -153,7 +160,7 @@ pub(crate) async fn revert(
     let hpa = original::autoscaler_range(context, &record).await;
     let differences =
         if found.is_some() { towline_patcher::verify(now.as_ref(), &record, hpa) } else { Vec::new() };
-    Ok(Restored { workload, said, differences })
+    Ok(Restored { workload, said, differences, standings: Vec::new() })
 }
 
 /// Removes the clone and whatever else carries the session's label.

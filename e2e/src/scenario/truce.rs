@@ -13,7 +13,9 @@ use towline_cluster::port::{
 
 use crate::adapter::Adapter;
 use crate::app::{App, NAME};
-use crate::controller::{Controller, argo_heals, flux_corrects, keda_scales, parent_heals, set_regenerates};
+use crate::controller::{
+    Controller, argo_compares, argo_heals, flux_corrects, keda_scales, parent_heals, set_regenerates,
+};
 use crate::crds;
 use crate::kube::KubeAdapter;
 use crate::project::Project;
@@ -208,6 +210,34 @@ pub async fn with_an_app_of_apps(adapter: &KubeAdapter) {
     parent.looks(LOOKS).await;
     assert_eq!((argo.writes(), parent.writes()), (0, 0), "somebody took it back");
     stage.ended_by_another(up).await;
+}
+
+/// `down` says whether the app is in sync again, as its controller finds it, and what to type if it is not.
+pub async fn told_whether_in_sync(adapter: &KubeAdapter) {
+    let git = tracked(adapter);
+    let stage = Stage::set(adapter, "argocd-controller", Some(&git), application(&json!({}))).await;
+    let argo = stage.controller.play(|controller| argo_compares(controller, APPLICATIONS));
+    let standing = async || {
+        stage.towline.run(&["up", "--detach"]).await.expect(0);
+        waiting::object(adapter, APPLICATIONS, NAME, |it| it["status"]["sync"]["status"] == "OutOfSync")
+            .await;
+        stage.towline.clone()
+    };
+    let down = standing().await.run(&["down"]).await.expect(0);
+    let told = down.log.of_kind("restored").next().expect("it says what became of it")["standings"].clone();
+    let who = format!("Argo CD (Application {}/{NAME})", adapter.namespace());
+    assert_eq!(told, json!([{"who": who, "inSync": true}]));
+
+    let towline = standing().await;
+    drop(argo);
+    let down = towline.run(&["down"]).await.expect(0);
+    let told = down.log.of_kind("restored").next().expect("it says what became of it")["standings"].clone();
+    assert_eq!(
+        (&told[0]["inSync"], &told[0]["hint"]),
+        (&json!(false), &json!("argocd app sync hello")),
+        "{told}"
+    );
+    stage.before.expect_unchanged(adapter).await;
 }
 
 /// A sync that scales back is undone at once and told with its writer, three times; then nobody fights.

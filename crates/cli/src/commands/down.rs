@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use towline_patcher::Held;
+use towline_session::controllers::standing::Standing;
 use towline_session::down::{self, Restored};
 use towline_session::{Context, SessionError, event::EVENT_VERSION, storage};
 
@@ -141,6 +142,7 @@ pub(super) fn tell(ui: &mut Ui, restored: &Restored) -> u8 {
         ui.json(&json!({
             "version": EVENT_VERSION, "kind": "restored", "workload": restored.workload, "said": restored.said,
             "exact": restored.differences.is_empty(), "differences": differences,
+            "standings": restored.standings,
         }));
     } else if restored.differences.is_empty() {
         ui.say(&format!("{} {}; restored exactly", restored.workload, restored.said));
@@ -158,6 +160,44 @@ pub(super) fn tell(ui: &mut Ui, restored: &Restored) -> u8 {
             ));
         }
     }
+    if !ui.is_json() {
+        for standing in &restored.standings {
+            ui.say(&words(standing));
+        }
+    }
     let unexplained = restored.differences.iter().any(|difference| difference.owner.is_none());
     if unexplained { exit_code::REFUSED } else { exit_code::OK }
+}
+
+/// Says in a line whether a controller has the workload in sync.
+fn words(standing: &Standing) -> String {
+    let who = &standing.who;
+    if standing.in_sync {
+        return format!("{who} has it in sync");
+    }
+    let why = standing.why.as_deref().unwrap_or("it does not say why");
+    let hint = standing.hint.as_ref().map(|hint| format!("; to sync: {hint}")).unwrap_or_default();
+    format!("{who} does not have it in sync yet: {why}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standing_says_what_to_type() {
+        let check = |in_sync, why: Option<&str>, hint: Option<&str>, expected: &str| {
+            let who = "Argo CD (Application argocd/shop)".to_owned();
+            let standing =
+                Standing { who, in_sync, why: why.map(str::to_owned), hint: hint.map(str::to_owned) };
+            assert_eq!(words(&standing), expected);
+        };
+        check(true, None, None, "Argo CD (Application argocd/shop) has it in sync");
+        check(
+            false,
+            Some("it is suspended"),
+            Some("argocd app sync shop"),
+            "Argo CD (Application argocd/shop) does not have it in sync yet: it is suspended; to sync: argocd app sync shop",
+        );
+    }
 }

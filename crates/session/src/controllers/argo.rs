@@ -7,6 +7,7 @@ use towline_cluster::port::{APPLICATION_SETS, APPLICATIONS, CONFIG_MAPS};
 use super::ignored;
 use super::pause::{self, ARGO_AUTOMATED, ARGO_SKIP, PausePlan, PausedBy, Switch};
 use super::read::{self, Read};
+use super::standing::Standing;
 use super::{
     Effect, Finding, Reference, Touch, annotation, group_of, is_managed_by, label, off_switch, turns_on,
 };
@@ -155,9 +156,14 @@ fn tracked(object: &Value) -> Option<Tracked> {
 
 /// Tells whether an Application's status lists the object among those it manages.
 fn manages(application: &Value, object: &Value) -> bool {
+    resource_of(application, object).is_some()
+}
+
+/// Returns what an Application's status says of an object.
+fn resource_of<'a>(application: &'a Value, object: &Value) -> Option<&'a Value> {
     let resources = application.pointer("/status/resources").and_then(Value::as_array);
     let group = group_of(object);
-    resources.into_iter().flatten().any(|resource| {
+    resources.into_iter().flatten().find(|resource| {
         text(resource, "/group") == group
             && text(resource, "/kind") == text(object, "/kind")
             && text(resource, "/name") == text(object, "/metadata/name")
@@ -188,6 +194,28 @@ pub(super) fn findings(original: &Value, seen: &Seen, touch: Touch, session: Opt
         );
     }
     findings
+}
+
+/// Whether the Applications have the workload as it is in Git, as they last looked.
+pub(super) fn standings(original: &Value, seen: &Seen) -> Vec<Standing> {
+    let applications = seen.applications.iter().map(|managing| &managing.application);
+    applications.map(|application| standing(original, application)).collect()
+}
+
+fn standing(original: &Value, application: &Value) -> Standing {
+    let reference = Reference::of(APPLICATIONS, application);
+    // What else is in the Application may be out of sync for reasons of its own.
+    let own = resource_of(application, original).map(|resource| text(resource, "/status"));
+    let status = own.filter(|status| !status.is_empty());
+    let status = status.unwrap_or_else(|| text(application, "/status/sync/status"));
+    let in_sync = status == "Synced";
+    let why = match status.as_str() {
+        "Synced" => None,
+        "" => Some("it has not compared it yet".to_owned()),
+        _ => Some("it was found different from Git when it was last compared".to_owned()),
+    };
+    let hint = format!("argocd app sync {}", reference.name);
+    Standing { who: format!("{NAME} ({reference})"), in_sync, why, hint: (!in_sync).then_some(hint) }
 }
 
 fn finding(original: &Value, managing: &Managing, touch: Touch, session: Option<&str>) -> Finding {

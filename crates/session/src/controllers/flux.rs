@@ -8,6 +8,7 @@ use towline_cluster::port::{
 
 use super::pause::{self, FLUX_DRIFT, FLUX_RECONCILE, PausePlan, PausedBy};
 use super::read::{self, Read};
+use super::standing::{self, Standing};
 use super::{Effect, Finding, Reference, Touch, annotation, label, off_switch, turns_on};
 use crate::context::Context;
 use crate::pod::text;
@@ -59,6 +60,28 @@ pub(super) fn findings(original: &Value, seen: &Seen, touch: Touch, session: Opt
         findings.extend(helm(original, &release, touch));
     }
     findings
+}
+
+/// Whether Flux's objects say that all of theirs is as it is in Git.
+pub(super) fn standings(seen: &Seen) -> Vec<Standing> {
+    let owners = [("kustomization", &seen.kustomization), ("helmrelease", &seen.release)];
+    owners.into_iter().filter_map(|(word, owner)| standing(word, owner.as_ref()?)).collect()
+}
+
+fn standing(word: &str, (reference, found): &(Reference, Read<Value>)) -> Option<Standing> {
+    let Read::Found(object) = found else { return None };
+    let ready = standing::ready(object);
+    let is_suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
+    let in_sync = ready.is_some_and(|ready| text(ready, "/status") == "True") && !is_suspended;
+    let why = match ready {
+        _ if in_sync => None,
+        _ if is_suspended => Some("it is suspended".to_owned()),
+        Some(ready) => Some(text(ready, "/message")),
+        None => Some("it has not been applied yet".to_owned()),
+    };
+    let verb = if is_suspended { "resume" } else { "reconcile" };
+    let hint = format!("flux {verb} {word} {} -n {}", reference.name, reference.namespace);
+    Some(Standing { who: format!("{NAME} ({reference})"), in_sync, why, hint: (!in_sync).then_some(hint) })
 }
 
 fn kustomization(original: &Value, paused_by: PausedBy, found: &Read<Value>, touch: Touch) -> Finding {

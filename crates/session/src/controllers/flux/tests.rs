@@ -136,3 +136,20 @@ fn durations_are_go_s() {
         assert_eq!(seconds(text), expected, "{text:?}");
     }
 }
+
+#[test]
+fn flux_says_whether_all_of_its_is_applied() {
+    let check = |object: Value, expected: Option<(&str, &str)>| {
+        let seen = Seen { kustomization: Some((reference(), Read::Found(object))), release: None };
+        let found = standings(&seen).remove(0);
+        let told = found.why.as_deref().zip(found.hint.as_deref());
+        assert_eq!((found.in_sync, told), (expected.is_none(), expected), "{found:?}");
+    };
+    let ready = |status: &str| json!({"conditions": [{"type": "Ready", "status": status, "message": "no such kind"}]});
+    let reconcile = "flux reconcile kustomization shop -n flux-system";
+    check(json!({"status": ready("True")}), None);
+    check(json!({"status": ready("False")}), Some(("no such kind", reconcile)));
+    check(json!({}), Some(("it has not been applied yet", reconcile)));
+    let resume = "flux resume kustomization shop -n flux-system";
+    check(json!({"spec": {"suspend": true}, "status": ready("True")}), Some(("it is suspended", resume)));
+}
