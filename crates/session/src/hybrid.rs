@@ -56,31 +56,39 @@ impl Here {
             return None;
         }
         let (input_tx, input_rx) = mpsc::channel(64);
-        let (stop_tx, stop_rx) = oneshot::channel();
+        let (stop_tx, mut stop_rx) = oneshot::channel();
         let argv = request.command.clone();
         self.stop_tx = Some(stop_tx);
         self.tasks.spawn(async move {
-            let container = match container_environment(&link).await {
-                Ok(container) => container,
+            let preparing = async {
+                let container = container_environment(&link).await?;
+                let found = environment::resolve(&container, &hybrid.environment);
+                let (variables, left_out) = (found.variables.len(), found.left_out);
+                let _ = outlets.event_tx.send(Event::Environment { variables, left_out }).await;
+                let _ = outlets.event_tx.send(Event::CommandStarted { command: argv.clone() }).await;
+                Ok(found.variables)
+            };
+            let prepared = tokio::select! {
+                prepared = preparing => prepared,
+                _ = &mut stop_rx => return,
+            };
+            match prepared {
+                Ok(environment) => {
+                    let Hybrid { folder, helper, path, .. } = hybrid;
+                    let start = process::Start { argv, folder, helper, path, environment, size };
+                    process::run(&start, input_rx, stop_rx, outlets).await;
+                }
                 Err(news) => {
                     let _ = outlets.news_tx.send(news).await;
-                    return;
                 }
-            };
-            let found = environment::resolve(&container, &hybrid.environment);
-            let (variables, left_out) = (found.variables.len(), found.left_out);
-            let _ = outlets.event_tx.send(Event::Environment { variables, left_out }).await;
-            let _ = outlets.event_tx.send(Event::CommandStarted { command: argv.clone() }).await;
-            let Hybrid { folder, helper, path, .. } = hybrid;
-            let start = process::Start { argv, folder, helper, path, environment: found.variables, size };
-            process::run(&start, input_rx, stop_rx, outlets).await;
+            }
         });
         Some(input_tx)
     }
 
     /// Takes in that the command runs.
     pub(crate) fn has_started(&mut self) {
-        self.is_running = !self.tasks.is_empty();
+        self.is_running = true;
     }
 
     /// Returns how far the command is; to the agent it is no process.
