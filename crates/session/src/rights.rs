@@ -127,6 +127,20 @@ pub fn of(request: &UpRequest) -> Rights {
     Rights { needed, useful }
 }
 
+/// Returns the rights that all of these requests need, each once; those of every session where there is none.
+pub fn of_all(requests: &[UpRequest]) -> Rights {
+    let Some((first, others)) = requests.split_first() else { return plain() };
+    let Rights { mut needed, mut useful } = of(first);
+    for other in others.iter().map(of) {
+        needed
+            .extend(other.needed.iter().filter(|right| !needed.contains(right)).cloned().collect::<Vec<_>>());
+        useful
+            .extend(other.useful.iter().filter(|right| !useful.contains(right)).cloned().collect::<Vec<_>>());
+    }
+    useful.retain(|right| !needed.contains(right));
+    Rights { needed, useful }
+}
+
 /// Returns the rights that the way into a kind needs beside those of every session.
 pub fn of_kind(kind: &'static Resource, way: Way) -> Vec<Right> {
     let of = |verb, of: &'static Resource| right(verb, of.group, of.plural, "");
@@ -261,6 +275,12 @@ pub(crate) mod tests {
                 "delete pods",
             ],
         );
+        let both = [workload("cronjob/web"), UpRequest { autocreate: true, ..workload("sts/web") }];
+        let all = of_all(&both);
+        for right in both.iter().flat_map(|one| of(one).needed) {
+            assert_eq!(all.needed.iter().filter(|known| **known == right).count(), 1, "{right:?}");
+        }
+        assert!(OWN_SERVICE.iter().all(|right| all.useful.contains(right)));
         let claim = Some(serde_json::json!({}));
         check(
             UpRequest { claim, ..request() },

@@ -47,6 +47,7 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
         None if manifest.dev.len() == 1 => manifest.dev.values().next(),
         None => None,
     });
+    let mut services = Vec::new();
     let request = match (&project, manifest, dev) {
         (Some(project), Some(manifest), Some(dev)) => {
             let agent = AgentSource::Host { hash: "doctor".to_owned() };
@@ -62,12 +63,13 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
                 on_change,
                 here: Here::default(),
             };
+            services = translate::services(dev, &project.path, &choices)?;
             Some(translate::request(manifest, dev, &project.path, choices)?)
         }
         _ => None,
     };
     if args.rbac {
-        return role(ui, global, request.as_ref()).await;
+        return role(ui, global, request.into_iter().chain(services).collect()).await;
     }
     let laptop = laptop(project.as_ref(), dev, request.as_ref());
     ui.phase("looking at everything");
@@ -97,14 +99,13 @@ pub(crate) async fn run(ui: &mut Ui, global: &Global, args: &Doctor) -> Outcome 
 }
 
 /// Prints the Role, for the namespace that is meant.
-async fn role(ui: &mut Ui, global: &Global, request: Option<&UpRequest>) -> Outcome {
+async fn role(ui: &mut Ui, global: &Global, mut requests: Vec<UpRequest>) -> Outcome {
     let context = place::connect(ui, global).await?;
-    let mut request = request.cloned();
     // The image that could carry the agent is for those who can't get the right that this Role gives.
-    if let Some(request) = &mut request {
+    for request in &mut requests {
         request.plan.agent.image = None;
     }
-    let rights = request.as_ref().map_or_else(rights::plain, rights::of);
+    let rights = rights::of_all(&requests);
     ui.data(rights.role(&context.namespace).trim_end());
     Ok(exit_code::OK)
 }
