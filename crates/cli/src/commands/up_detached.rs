@@ -61,6 +61,9 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path, manifest: &Path, names: &[Stri
                 }
             }
             "state" => ui.phase(&text("state")),
+            "forwarding" if event["reverse"] == true => {
+                ui.say(&format!("forwarding {} to {}", text("remote"), text("local")));
+            }
             "forwarding" => ui.say(&format!("forwarding {} to {}", text("local"), text("remote"))),
             "pod" => ui.say(&format!("pod {}: {}: {}", text("pod"), text("reason"), text("message"))),
             "warning" => ui.say(&text("message")),
