@@ -381,22 +381,16 @@ impl Ui {
             }
             return;
         }
-        let words = match state {
-            State::Activating => "writing the record and the dev container's objects",
-            State::Starting => "waiting for the pod",
-            State::Attaching => "setting up the container",
-            State::Pulling => "pulling the image",
+        match state {
             // There is nothing to sync: the command's variables come next.
-            State::StartingSync if self.hybrid => return,
-            State::StartingSync => "looking through the files on both sides",
-            State::Synchronizing => "syncing files",
+            State::StartingSync if self.hybrid => {}
             State::Ready => {
                 self.phase_done();
-                return self.say(self.ready());
+                self.say(self.ready());
             }
-            State::Failed => return self.phase_broken(),
-        };
-        self.phase(words);
+            State::Failed => self.phase_broken(),
+            _ => self.phase(phase_of(state.name()).unwrap_or_default()),
+        }
     }
 
     fn ready(&self) -> &'static str {
@@ -466,4 +460,37 @@ pub(crate) fn command_line(command: &[String]) -> String {
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;
     format!("{}.{}", tenths / 10, tenths % 10)
+}
+/// Returns what a session does in a state, by the state's name, as people are told.
+pub(crate) fn phase_of(state: &str) -> Option<&'static str> {
+    Some(match state {
+        "activating" => "writing the record and the dev container's objects",
+        "starting" => "waiting for the pod",
+        "attaching" => "setting up the container",
+        "pulling" => "pulling the image",
+        "startingSync" => "looking through the files on both sides",
+        "synchronizing" => "syncing files",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_on_the_way_has_words() {
+        let states = [
+            State::Activating,
+            State::Starting,
+            State::Attaching,
+            State::Pulling,
+            State::StartingSync,
+            State::Synchronizing,
+        ];
+        let words: std::collections::BTreeSet<_> =
+            states.into_iter().filter_map(|state| phase_of(state.name())).collect();
+        assert_eq!(words.len(), states.len());
+        assert_eq!(phase_of(State::Ready.name()), None);
+    }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::Outcome;
 use crate::diagnose::Failure;
 use crate::exit_code;
-use crate::ui::Ui;
+use crate::ui::{Ui, phase_of};
 
 /// How long the command is watched after its start.
 const FIRST_BREATH: Duration = Duration::from_millis(300);
@@ -60,7 +60,11 @@ pub(crate) async fn run(ui: &mut Ui, home: &Path, manifest: &Path, names: &[Stri
                     break;
                 }
             }
-            "state" => ui.phase(&text("state")),
+            "state" => {
+                if let Some(words) = phase_of(&text("state")) {
+                    ui.phase(words);
+                }
+            }
             "forwarding" if event["reverse"] == true => {
                 ui.say(&format!("forwarding {} to {}", text("remote"), text("local")));
             }
