@@ -216,7 +216,7 @@ async fn the_log_says_when_nobody_looks_any_more() {
         .await;
         let mut log = BufReader::new(agent.process.stderr.take().unwrap()).lines();
         let client = agent.client().await;
-        client.start(script("echo hello; sleep 100000")).await.unwrap();
+        client.start(script("echo hello; cat")).await.unwrap();
         client.attach(0, None).await.until("hello").await;
         client.vanish().await;
         while let Some(line) = log.next_line().await.unwrap() {
