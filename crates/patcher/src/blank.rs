@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::names::{SESSION_LABEL, labels};
+use crate::names::SESSION_LABEL;
 use crate::patch::{DevClone, clone_of};
 use crate::plan::{DevPlan, PlanError};
 use crate::record::Record;
@@ -36,21 +36,12 @@ pub fn autocreated(blank: &Value, plan: &DevPlan) -> Result<DevClone, PlanError>
     Ok(clone)
 }
 
-/// Returns the Service that leads to an autocreated workload's pod. It belongs to the session's Lease, and so goes even
-/// where nobody deletes it.
-pub fn autocreated_service(record: &Record, name: &str, lease: &str, lease_uid: &str) -> Value {
+/// Returns the Service that leads to an autocreated workload's pod.
+pub fn autocreated_service(record: &Record, name: &str, lease: &str, lease_uid: Option<&str>) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": record.namespace,
-            "labels": labels(&record.session, &record.dev_name),
-            "ownerReferences": [{
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": lease, "uid": lease_uid,
-                "controller": false, "blockOwnerDeletion": false,
-            }],
-        },
+        "metadata": record.metadata(name, lease, lease_uid),
         "spec": {
             "selector": {(SESSION_LABEL): record.session},
             "ports": [{"name": "http", "port": AUTOCREATED_PORT, "targetPort": AUTOCREATED_PORT}],
@@ -88,7 +79,7 @@ mod tests {
         assert!(record.parks());
         record.autocreated = true;
         assert!(!record.parks(), "there is nothing to turn off");
-        let service = autocreated_service(&record, "api", "lease", "1");
+        let service = autocreated_service(&record, "api", "lease", Some("1"));
         assert_eq!(service["spec"]["selector"], json!({(SESSION_LABEL): "abcdefghij"}));
         assert!(record.made(&service) && record.made(&clone.object));
     }

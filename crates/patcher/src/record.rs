@@ -360,6 +360,20 @@ impl Record {
         self.clone_spec_hash == Self::hash_of_spec(&self.session, &clone.object)
     }
 
+    /// Returns the metadata of an object that the session makes beside the clone: it belongs to the session's Lease, and
+    /// so goes even where nobody deletes it.
+    pub fn metadata(&self, name: &str, lease: &str, lease_uid: Option<&str>) -> Value {
+        json!({
+            "name": name,
+            "namespace": self.namespace,
+            "labels": labels(&self.session, &self.dev_name),
+            "ownerReferences": [{
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": lease, "uid": lease_uid,
+                "controller": false, "blockOwnerDeletion": false,
+            }],
+        })
+    }
+
     /// Tells whether an object was made by this session. A name in a record is no proof: ask before deleting.
     pub fn made(&self, object: &Value) -> bool {
         let label = |key: &str| object.pointer("/metadata/labels")?.get(key)?.as_str();

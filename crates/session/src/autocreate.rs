@@ -15,8 +15,7 @@ pub(crate) async fn ensure_service(context: &Context, journal: &Journal) -> Resu
     let record = &journal.record;
     let Some(name) = &record.service else { return Ok(false) };
     let (lease, uid) = journal.identity();
-    let service =
-        towline_patcher::autocreated_service(record, name, &lease, uid.as_deref().unwrap_or_default());
+    let service = towline_patcher::autocreated_service(record, name, &lease, uid.as_deref());
     match context.cluster.create(SERVICES, &context.namespace, &service, &WriteOptions::default()).await {
         Ok(_) => Ok(true),
         Err(ClusterError::AlreadyExists { .. } | ClusterError::Ambiguous { .. }) => {

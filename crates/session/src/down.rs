@@ -1,5 +1,7 @@
 //! The way back: from any machine, without a manifest, by anyone with the rights, from the record in the cluster.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use towline_cluster::ClusterError;
 use towline_cluster::port::{CONFIG_MAPS, DEPLOYMENTS, DeleteOptions, LEASES, Object, Selection};
@@ -15,10 +17,13 @@ use crate::in_place;
 use crate::journal::{self, Journal};
 use crate::kinds;
 use crate::original::{self, ATTEMPTS};
+use crate::pod::{condition, text};
 use crate::storage;
 
 /// How the names of the agents' `ConfigMaps` begin.
 pub(crate) const AGENT_NAMES: &str = "towline-agent-";
+/// How long an original may take to serve again before the clone goes all the same.
+const AVAILABLE: Duration = Duration::from_mins(2);
 
 /// What `down` did.
 #[derive(Debug)]
@@ -170,8 +175,8 @@ async fn delete_clones(
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), SessionError> {
     for clone in clones(context, record).await? {
-        let object = Object::new(DEPLOYMENTS, &context.namespace, crate::pod::text(&clone, "/metadata/name"));
-        let uid = crate::pod::text(&clone, "/metadata/uid");
+        let object = Object::new(DEPLOYMENTS, &context.namespace, text(&clone, "/metadata/name"));
+        let uid = text(&clone, "/metadata/uid");
         delete(context, &object, Some(uid), tell).await?;
     }
     Ok(())
@@ -199,7 +204,7 @@ async fn delete_agents(
 ) -> Result<bool, SessionError> {
     let (own, _) = journal.identity();
     let others = context.cluster.list(LEASES, Some(&context.namespace), &ours()).await?;
-    if others.iter().any(|lease| crate::pod::text(lease, "/metadata/name") != own) {
+    if others.iter().any(|lease| text(lease, "/metadata/name") != own) {
         return Ok(false);
     }
     let agents = match context.cluster.list(CONFIG_MAPS, Some(&context.namespace), &ours()).await {
@@ -212,12 +217,12 @@ async fn delete_agents(
         Err(error) => return Err(error.into()),
     };
     for agent in agents {
-        let name = crate::pod::text(&agent, "/metadata/name");
+        let name = text(&agent, "/metadata/name");
         if !name.starts_with(AGENT_NAMES) {
             continue;
         }
         let object = Object::new(CONFIG_MAPS, &context.namespace, name);
-        delete(context, &object, Some(crate::pod::text(&agent, "/metadata/uid")), tell).await?;
+        delete(context, &object, Some(text(&agent, "/metadata/uid")), tell).await?;
     }
     Ok(true)
 }
@@ -243,11 +248,7 @@ pub(crate) async fn delete(
         }
         // Another object may have the name by now: then ours is gone.
         match context.cluster.get(object).await {
-            Ok(found)
-                if options
-                    .uid
-                    .as_ref()
-                    .is_none_or(|uid| crate::pod::text(&found, "/metadata/uid") == *uid) => {}
+            Ok(found) if options.uid.as_ref().is_none_or(|uid| text(&found, "/metadata/uid") == *uid) => {}
             Ok(_) => return Ok(()),
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -258,8 +259,6 @@ pub(crate) async fn delete(
 
 /// Waits until the original serves again, so that the clone goes only then; two minutes at most.
 async fn wait_available(context: &Context, record: &Record, restored: &Value) -> Result<(), SessionError> {
-    use futures::StreamExt;
-    use towline_cluster::port::WatchEvent;
     // What is made for a run at a time, or by a controller of somebody's own, says nothing of the kind.
     let available = match record.kind.as_str() {
         "Deployment" | "ReplicaSet" | "StatefulSet" | "Rollout" => "/status/availableReplicas",
@@ -268,8 +267,6 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
     };
     let wanted = towline_patcher::replicas(restored);
     let generation = in_place::generation(restored);
-    let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
-    let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
     let serves = |workload: &Value| {
         let number = |pointer| workload.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
         let observed =
@@ -279,24 +276,10 @@ async fn wait_available(context: &Context, record: &Record, restored: &Value) ->
             || record.kind != "Deployment"
             || number("/status/updatedReplicas") >= wanted.min(1);
         // A quota may have no room for it beside the clone, whose turn it is then to go.
-        let conditions = workload.pointer("/status/conditions").and_then(Value::as_array);
-        let has_no_room = conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+        let has_no_room = condition(workload, "ReplicaFailure").is_some_and(|it| it["status"] == "True");
         observed && (has_no_room || updated && number(available) >= wanted.min(1))
     };
-    let waiting = async {
-        while let Some(event) = watch.next().await {
-            match event {
-                WatchEvent::Restarted(found) if found.iter().all(serves) => break,
-                WatchEvent::Applied(deployment) if serves(&deployment) => break,
-                WatchEvent::Deleted(_) => break,
-                WatchEvent::Restarted(_) | WatchEvent::Applied(_) | WatchEvent::Interrupted(_) => {}
-            }
-        }
-    };
-    if tokio::time::timeout(std::time::Duration::from_mins(2), waiting).await.is_err() {
+    if !original::until(context, record, AVAILABLE, serves).await? {
         tracing::warn!(workload = record.name, "the original was not available after two minutes");
     }
     Ok(())

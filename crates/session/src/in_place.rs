@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use serde_json::Value;
 use towline_cluster::ClusterError;
 use towline_cluster::port::{
-    CONTROLLER_REVISIONS, Object, PODS, Patch, REPLICA_SETS, Resource, Selection, WatchEvent, WriteOptions,
+    CONTROLLER_REVISIONS, Object, PODS, Patch, REPLICA_SETS, Resource, Selection, WriteOptions,
 };
 use towline_patcher::{Base, DevClone, DevPlan, Record, SESSION_LABEL, holder};
 
@@ -15,7 +14,6 @@ use crate::down;
 use crate::error::SessionError;
 use crate::event::Event;
 use crate::journal::{Journal, Written};
-use crate::kinds;
 use crate::original::{self, ATTEMPTS};
 use crate::pod::text;
 
@@ -314,19 +312,7 @@ async fn until_observed(context: &Context, record: &Record, written: &Value) -> 
     if has_seen(written) {
         return Ok(());
     }
-    let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
-    let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
-    let seen = async {
-        while let Some(event) = watch.next().await {
-            match event {
-                WatchEvent::Restarted(found) if found.iter().all(has_seen) => break,
-                WatchEvent::Applied(workload) if has_seen(&workload) => break,
-                WatchEvent::Deleted(_) => break,
-                WatchEvent::Restarted(_) | WatchEvent::Applied(_) | WatchEvent::Interrupted(_) => {}
-            }
-        }
-    };
-    if tokio::time::timeout(OBSERVED, seen).await.is_err() {
+    if !original::until(context, record, OBSERVED, has_seen).await? {
         tracing::warn!(workload = record.name, "its controller has not seen its template after ten seconds");
     }
     Ok(())

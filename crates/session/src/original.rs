@@ -1,8 +1,13 @@
 //! The only write to an original that is swapped: the field that turns it off, under the journal and back again.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use serde_json::{Value, json};
 use towline_cluster::ClusterError;
-use towline_cluster::port::{HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WriteOptions};
+use towline_cluster::port::{
+    HORIZONTAL_POD_AUTOSCALERS, Object, PODS, Patch, Selection, WatchEvent, WriteOptions,
+};
 use towline_patcher::{Record, Restore, Switch};
 
 use crate::context::Context;
@@ -67,7 +72,6 @@ pub(crate) async fn wait_until_gone(
     original: &Value,
     session: &str,
 ) -> Result<(), ClusterError> {
-    use futures::StreamExt;
     let labels: Vec<(String, String)> = original
         .pointer("/spec/selector/matchLabels")
         .and_then(Value::as_object)
@@ -86,7 +90,6 @@ pub(crate) async fn wait_until_gone(
             && !matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed"))
     };
     while let Some(event) = watch.next().await {
-        use towline_cluster::port::WatchEvent;
         let name = |pod: &Value| crate::pod::text(pod, "/metadata/name");
         match event {
             WatchEvent::Restarted(pods) => left = pods.iter().filter(|pod| theirs(pod)).map(name).collect(),
@@ -103,6 +106,28 @@ pub(crate) async fn wait_until_gone(
         }
     }
     Ok(())
+}
+
+/// Watches a session's workload until it is as `is_so` says, or gone, for as long as `patience`. Tells whether that came.
+pub(crate) async fn until(
+    context: &Context,
+    record: &Record,
+    patience: Duration,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<bool, ClusterError> {
+    let selection = Selection { name: Some(record.name.clone()), labels: Vec::new() };
+    let mut watch = context.cluster.watch(kinds::of_record(record), &context.namespace, &selection).await?;
+    let waiting = async {
+        while let Some(event) = watch.next().await {
+            match event {
+                WatchEvent::Restarted(found) if found.iter().all(&is_so) => break,
+                WatchEvent::Applied(workload) if is_so(&workload) => break,
+                WatchEvent::Deleted(_) => break,
+                WatchEvent::Restarted(_) | WatchEvent::Applied(_) | WatchEvent::Interrupted(_) => {}
+            }
+        }
+    };
+    Ok(tokio::time::timeout(patience, waiting).await.is_ok())
 }
 
 /// Makes every scale-down that another process of this session may still have on its way fail.

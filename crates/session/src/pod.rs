@@ -153,11 +153,15 @@ fn blocked_container(pod: &Value) -> Option<PodPhase> {
         })
 }
 
+/// Returns the condition of a type in an object's status.
+pub(crate) fn condition<'a>(object: &'a Value, of_type: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| text(condition, "/type") == of_type)
+}
+
 fn unschedulable(pod: &Value) -> Option<String> {
-    pod.pointer("/status/conditions")?
-        .as_array()?
-        .iter()
-        .find(|condition| text(condition, "/type") == "PodScheduled" && text(condition, "/status") == "False")
+    condition(pod, "PodScheduled")
+        .filter(|condition| text(condition, "/status") == "False")
         .map(|condition| text(condition, "/message"))
         .filter(|message| !message.is_empty())
 }

@@ -147,15 +147,7 @@ pub(crate) async fn ensure_secret(
     let body = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": record.namespace,
-            "labels": towline_patcher::labels(&record.session, &record.dev_name),
-            "ownerReferences": [{
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": lease, "uid": uid,
-                "controller": false, "blockOwnerDeletion": false,
-            }],
-        },
+        "metadata": record.metadata(&name, &lease, uid.as_deref()),
         "type": "Opaque",
         "data": data,
     });

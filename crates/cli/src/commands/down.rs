@@ -99,9 +99,9 @@ fn meant(all: Vec<(Value, Held)>, name: Option<&str>, any: bool) -> Result<Vec<(
     let mains: BTreeSet<_> =
         found.iter().filter(|(_, held)| held.record.main.is_none()).map(|(_, held)| head(held)).collect();
     let is_service = |held: &Held| held.record.main.as_ref().is_some_and(|main| mains.contains(main));
-    let more = all.into_iter().filter(|(_, held)| is_service(held) && !is_meant(held));
-    found
-        .extend(more.filter(|(lease, _)| !found.iter().any(|(known, _)| known == lease)).collect::<Vec<_>>());
+    let is_known = |lease: &Value| found.iter().any(|(known, _)| known == lease);
+    let more: Vec<_> = all.into_iter().filter(|(lease, held)| is_service(held) && !is_known(lease)).collect();
+    found.extend(more);
     Ok(found)
 }
 

@@ -8,10 +8,10 @@ use towline_cluster::port::{
 
 use super::pause::{self, FLUX_DRIFT, FLUX_RECONCILE, PausePlan, PausedBy};
 use super::read::{self, Read};
-use super::standing::{self, Standing};
+use super::standing::Standing;
 use super::{Effect, Finding, Reference, Touch, annotation, label, off_switch, turns_on};
 use crate::context::Context;
-use crate::pod::text;
+use crate::pod::{condition, text};
 
 const NAME: &str = "Flux";
 const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
@@ -70,7 +70,7 @@ pub(super) fn standings(seen: &Seen) -> Vec<Standing> {
 
 fn standing(word: &str, (reference, found): &(Reference, Read<Value>)) -> Option<Standing> {
     let Read::Found(object) = found else { return None };
-    let ready = standing::ready(object);
+    let ready = condition(object, "Ready");
     let is_suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
     let in_sync = ready.is_some_and(|ready| text(ready, "/status") == "True") && !is_suspended;
     let why = match ready {

@@ -8,7 +8,6 @@ use towline_cluster::ClusterError;
 
 use super::{argo, flux};
 use crate::context::Context;
-use crate::pod::text;
 
 /// How long a controller may take to look at the workload again, and how often is asked.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -55,10 +54,4 @@ pub(crate) async fn of(context: &Context, original: &Value) -> Vec<Standing> {
 async fn ask(context: &Context, original: &Value) -> Result<Vec<Standing>, ClusterError> {
     let (argo, flux) = futures::try_join!(argo::read(context, original), flux::read(context, original))?;
     Ok(argo::standings(original, &argo).into_iter().chain(flux::standings(&flux)).collect())
-}
-
-/// Returns the condition `Ready` of an object.
-pub(super) fn ready(object: &Value) -> Option<&Value> {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().find(|condition| text(condition, "/type") == "Ready")
 }
