@@ -39,6 +39,11 @@ impl Playing {
         self.writes.load(Ordering::SeqCst)
     }
 
+    /// Waits until it has written: what it writes is seen before it knows that it has.
+    pub async fn wrote(&self) {
+        eventually("the controller writes", async || if self.writes() > 0 { Ok(()) } else { Err(()) }).await;
+    }
+
     /// Waits until it has looked so many times more.
     pub async fn looks(&self, more: usize) {
         let until = self.looks.load(Ordering::SeqCst) + more;

@@ -17,7 +17,7 @@ use towline_sync_core::message::{Open, Reply, Request, conflict_name};
 use towline_sync_core::path::RelPath;
 
 use crate::disk::{Disk, Node};
-use crate::random::{Random, count, each_seed};
+use crate::random::{Random, count, each_seed, panics};
 
 /// A file's content by number; 0 is no file.
 type Value = u8;
@@ -460,7 +460,7 @@ fn a_folder_that_grows_while_it_goes_stays() {
 #[test]
 fn a_broken_rule_is_noticed() {
     for broken in [Broken::Careless(Side::Local), Broken::Careless(Side::Remote), Broken::Forgetful] {
-        let fails = |seed| std::panic::catch_unwind(|| run(seed, broken, false)).is_err();
+        let fails = |seed| panics(|| run(seed, broken, false));
         let found = (0..500).find(|seed| fails(*seed));
         println!("{broken:?} is noticed with seed {found:?}");
         assert!(found.is_some(), "{broken:?} was not noticed");

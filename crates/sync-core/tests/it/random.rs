@@ -1,6 +1,9 @@
 //! Numbers that look random and come from a seed, and how many of them are tried.
 
+use std::cell::Cell;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 /// Returns how many cases a suite tries: `quick` of them, or with `TOWLINE_SIM=n` that many times `full`.
 #[expect(clippy::disallowed_methods, reason = "says how much is tried")]
@@ -16,7 +19,7 @@ pub(crate) fn each_seed(suite: &str, seeds: Range<u64>, mut check: impl FnMut(u6
     }
     let (began, count) = (std::time::Instant::now(), seeds.end - seeds.start);
     for seed in seeds {
-        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(seed, false)));
+        let tried = catch_unwind(AssertUnwindSafe(|| check(seed, false)));
         if let Err(panic) = tried {
             println!("failing seed of {suite}: {seed}; trace it with TOWLINE_SEED={seed}");
             std::panic::resume_unwind(panic);
@@ -27,6 +30,27 @@ pub(crate) fn each_seed(suite: &str, seeds: Range<u64>, mut check: impl FnMut(u6
         "{suite}: {count} in {seconds:.1} s, {:.0} a second",
         u32::try_from(count).map_or(0.0, f64::from) / seconds
     );
+}
+
+thread_local! {
+    static IS_WANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells whether this panics, and prints nothing of it: the first panic in a log is the failure's.
+pub(crate) fn panics(run: impl FnOnce()) -> bool {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_WANTED.get() {
+                loud(panic);
+            }
+        }));
+    });
+    IS_WANTED.set(true);
+    let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
+    IS_WANTED.set(false);
+    panicked
 }
 
 pub(crate) struct Random(u64);

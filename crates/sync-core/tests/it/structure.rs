@@ -11,7 +11,7 @@ use towline_sync_core::path::{RelPath, below};
 
 use crate::disk::{Node, Nodes};
 use crate::oracle::{Pair, config};
-use crate::random::{Random, count, each_seed};
+use crate::random::{Random, count, each_seed, panics};
 
 /// What a user did in this round.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ fn everyone_gets_what_nobody_else_disputes() {
 
 #[test]
 fn a_careless_replica_is_noticed() {
-    let found = (0..500).find(|seed| std::panic::catch_unwind(|| run(*seed, true, false)).is_err());
+    let found = (0..500).find(|seed| panics(|| run(*seed, true, false)));
     println!("noticed with seed {found:?}");
     assert!(found.is_some());
 }

@@ -14,7 +14,7 @@ use towline_sync_core::record;
 
 use crate::disk::{Disk, IGNORED, Node, Nodes, is_ignored};
 use crate::line::{Line, Wire};
-use crate::random::{Random, count, each_seed};
+use crate::random::{Random, count, each_seed, panics};
 
 /// What is broken on purpose, to see that the oracle notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -704,7 +704,7 @@ fn the_same_seed_is_the_same_world() {
 fn a_broken_rule_is_noticed() {
     for canary in [Canary::BaseLeads, Canary::Careless, Canary::Forgetful, Canary::SameEpoch] {
         for make in [World::new, far as Make] {
-            let fails = |seed| std::panic::catch_unwind(|| run(&mut make(seed, canary))).is_err();
+            let fails = |seed| panics(|| run(&mut make(seed, canary)));
             let found = (0..500).find(|seed| fails(*seed));
             println!("{canary:?} is noticed with seed {found:?}");
             assert!(found.is_some(), "{canary:?} was not noticed");
