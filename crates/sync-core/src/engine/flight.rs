@@ -347,10 +347,11 @@ impl Engine {
             return;
         }
         if flight.form != Form::Whole {
-            let mut holders = self.replicas[side as usize].holders(to.hash);
-            let holder = holders.find(|holder| self.flights.at(holder).is_none()).cloned();
-            drop(holders);
-            if let Some(from) = holder {
+            // What is on its way out is found in its place or in the trash, as what has gone.
+            let holders = || self.replicas[side as usize].holders(to.hash);
+            let stays = holders().find(|holder| self.flights.at(holder).is_none());
+            let gone = || self.past[side as usize].has(to.hash).then_some(&path);
+            if let Some(from) = stays.or_else(|| holders().next()).or_else(gone).cloned() {
                 self.apply(flight, step, Content::Copy { from });
                 return;
             }

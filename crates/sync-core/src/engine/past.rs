@@ -1,24 +1,34 @@
-//! What stood at a path before it was deleted or emptied: programs save a file by making it anew, and the difference to
-//! what is in the other side's trash is less than the file.
+//! What a side displaced, which should still be in its trash: a content that comes back, or goes on under another name,
+//! need not be sent again. Programs save a file by making it anew, too: the difference to what stood at the path is less
+//! than the file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::path::RelPath;
-use crate::snapshot::{Entry, File, Transition};
+use crate::snapshot::{Entry, File, Hash, Transition};
 
-/// The most files remembered: what is older is sent whole.
-const MAX_FILES: usize = 16 * 1024;
+/// The most files, and the most contents, remembered: what is older is sent whole.
+const MAX_FILES: usize = 8 * 1024;
 
-/// Files that one side displaced, by path.
+/// Files that one side displaced.
 #[derive(Debug, Default)]
 pub(super) struct Past {
+    /// Those that were deleted or emptied, by path.
     files: BTreeMap<RelPath, File>,
     order: VecDeque<RelPath>,
+    contents: BTreeSet<Hash>,
+    oldest: VecDeque<Hash>,
 }
 
 impl Past {
     /// Takes note of a step that was made.
     pub(super) fn made(&mut self, step: &Transition) {
+        if let Some(Entry::File(from)) = &step.from
+            && from.size > 0
+            && step.to.as_ref().and_then(Entry::hash) != Some(from.hash)
+        {
+            self.displaced(from.hash);
+        }
         let is_gone = match &step.to {
             None => true,
             Some(Entry::File(to)) => to.size == 0,
@@ -40,6 +50,22 @@ impl Past {
         }
     }
 
+    fn displaced(&mut self, content: Hash) {
+        if self.contents.insert(content) {
+            self.oldest.push_back(content);
+        }
+        if self.oldest.len() > MAX_FILES
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.contents.remove(&oldest);
+        }
+    }
+
+    /// Tells whether a content was displaced.
+    pub(super) fn has(&self, content: Hash) -> bool {
+        self.contents.contains(&content)
+    }
+
     /// Returns the file that stood at a path.
     pub(super) fn at(&self, path: &RelPath) -> Option<File> {
         self.files.get(path).copied()
@@ -49,7 +75,6 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Hash;
 
     fn step(at: &str, from: u64, to: Option<u64>) -> Transition {
         let file =
@@ -75,5 +100,21 @@ mod tests {
         }
         assert_eq!(size(&past, "a"), None);
         assert!(past.files.len() <= MAX_FILES && past.order.len() <= MAX_FILES);
+    }
+
+    #[test]
+    fn a_displaced_content_is_remembered_until_there_are_more() {
+        let mut past = Past::default();
+        let has = |past: &Past, size: u64| past.has(Hash::of(&size.to_le_bytes()));
+        past.made(&step("a", 3, None));
+        past.made(&step("b", 4, Some(5)));
+        past.made(&step("c", 6, Some(6)));
+        past.made(&step("d", 0, None));
+        assert_eq!([3, 4, 5, 6, 0].map(|size| has(&past, size)), [true, true, false, false, false]);
+        for size in 0..MAX_FILES as u64 {
+            past.made(&step("e", 100 + size, None));
+        }
+        assert!(!has(&past, 3) && !has(&past, 4) && has(&past, 100));
+        assert_eq!((past.contents.len(), past.oldest.len()), (MAX_FILES, MAX_FILES));
     }
 }

@@ -280,10 +280,13 @@ impl Engine {
         let (operation, bytes) = match (lost, to) {
             (Some(file), _) => (Operation::Keep(file), file.size),
             (None, to) => {
+                let is_here = |content| {
+                    replica.holders(content).next().is_some() || self.past[side as usize].has(content)
+                };
                 let bytes = match to {
                     Some(Entry::File(file))
                         if conflict::lost_bytes(to, from, None).is_some()
-                            && (self.whole.contains(path) || replica.holders(file.hash).next().is_none()) =>
+                            && (self.whole.contains(path) || !is_here(file.hash)) =>
                     {
                         file.size
                     }

@@ -350,13 +350,19 @@ impl Disk {
                 self.incoming.insert(id, incoming);
                 return vec![];
             }
-            (Content::Copy { from }, Some(Entry::File(file))) => match self.nodes.get(from) {
-                Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {
-                    let node = Node::File(bytes.clone(), file.executable);
-                    self.commit(&transition, Some(node))
+            (Content::Copy { from }, Some(Entry::File(file))) => {
+                let there = match self.nodes.get(from) {
+                    Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => Some(bytes),
+                    _ => self.trash.get(&file.hash),
+                };
+                match there {
+                    Some(bytes) => {
+                        let node = Node::File(bytes.clone(), file.executable);
+                        self.commit(&transition, Some(node))
+                    }
+                    None => Outcome::NeedContent,
                 }
-                _ => Outcome::NeedContent,
-            },
+            }
             (Content::Folder { from }, Some(Entry::Directory)) => self.move_folder(from, &transition),
             (Content::None, Some(Entry::File(file))) => match self.nodes.get(&transition.path) {
                 Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {

@@ -839,6 +839,53 @@ fn a_file_that_is_made_anew_is_the_difference_to_the_one_before() {
 }
 
 #[test]
+fn a_content_that_was_here_is_not_sent_again() {
+    for content in [node(&listing(900)), big(1)] {
+        for thrown_away in [true, false] {
+            let lot = || [("f", content.clone()), ("g", content.clone())];
+            let check = |pair: &mut Pair, expected: &[(&str, Node)]| {
+                if thrown_away {
+                    pair.disks[1].forget();
+                }
+                pair.run();
+                pair.check(expected);
+                let sent = pair.literal_bytes(Side::Remote);
+                assert_eq!(sent > 1000, thrown_away, "{sent}");
+                assert!(pair.engine.status().problems.is_empty());
+            };
+            // The name went before the new one came.
+            let mut pair = Pair::new(&lot()[..1], &[]);
+            pair.remove(Side::Local, "f");
+            pair.run();
+            pair.put(Side::Local, "g", content.clone());
+            check(&mut pair, &lot()[1..]);
+            // Another version stood there meanwhile.
+            let mut pair = Pair::new(&lot()[..1], &[]);
+            pair.put(Side::Local, "f", node("another"));
+            pair.run();
+            pair.put(Side::Local, "f", content.clone());
+            check(&mut pair, &lot()[..1]);
+        }
+    }
+}
+
+#[test]
+fn what_is_on_its_way_out_is_not_sent_again() {
+    let mut pair = Pair::new(&[("f", big(1))], &[]);
+    pair.remove(Side::Local, "f");
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    let (side, deletion) = pair.engine.poll_request().unwrap();
+    pair.put(Side::Local, "d/f", big(1));
+    pair.engine.handle_reply(Side::Local, pair.disks[0].watch().unwrap()).unwrap();
+    for reply in pair.disks[side as usize].handle(deletion) {
+        pair.engine.handle_reply(side, reply).unwrap();
+    }
+    pair.run();
+    pair.check(&[("d", Node::Directory), ("d/f", big(1))]);
+    assert_eq!(pair.literal_bytes(Side::Remote), 0);
+}
+
+#[test]
 fn whoever_never_has_enough_signatures_is_refused() {
     let mut pair = Pair::new(&[("f", big(1))], &[]);
     pair.put(Side::Remote, "f", big(2));
