@@ -8,7 +8,8 @@ use std::time::Duration;
 /// next to secrets, and lengths would tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// While the link is what holds us up, packing is clearly faster than it, and the data shrinks.
+    /// The first 4 MiB after a pause, and all of it while the link is what holds us up and packing is clearly faster
+    /// than it; as far as the data shrinks.
     #[default]
     Auto,
     /// Always, as far as the data shrinks.

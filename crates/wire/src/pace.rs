@@ -13,6 +13,10 @@ const GIVEN_OUT: Duration = Duration::from_millis(20);
 /// The bounds of the same, in bytes.
 const MIN_ROOM: usize = 16 * 1024;
 const MAX_ROOM: usize = 256 * 1024;
+/// What comes after a pause is packed up to so many bytes, whatever the link carries: it takes a few milliseconds.
+const BURST_BYTES: usize = 4 << 20;
+/// How long the pause must be.
+const BURST_PAUSE: Duration = Duration::from_millis(250);
 /// What packing is taken to manage before it was measured, in bytes a second.
 const USUAL_SPEED: u64 = 200_000_000;
 /// So often in a row a link must be found slow before anything is packed: something that starts is slow, too.
@@ -61,6 +65,10 @@ pub(crate) struct Pace {
     doing: Doing,
     since: Instant,
     interval: Interval,
+    /// Bytes of the burst that are still packed.
+    burst: usize,
+    /// So many judgements after it are still about what was packed.
+    unseen: u32,
     /// What the link took when it last held us up, in bytes a second; `None` when it does not.
     link: Option<u64>,
     /// What packing manages, in raw bytes a second.
@@ -102,6 +110,8 @@ impl Pace {
             doing: Doing::Nothing,
             since: now,
             interval: Interval::default(),
+            burst: BURST_BYTES,
+            unseen: 0,
             link: None,
             speed: USUAL_SPEED,
             ratio: 100,
@@ -116,7 +126,11 @@ impl Pace {
     }
 
     pub(crate) fn is_packing(&self) -> bool {
-        matches!(self.mode, Mode::Packed | Mode::Attempt { .. })
+        match self.mode {
+            Mode::Packed | Mode::Attempt { .. } => true,
+            Mode::Raw => self.compression == Compression::Auto && self.burst > 0,
+            Mode::Trial { .. } => false,
+        }
     }
 
     /// Returns how many bytes may be given to the stream at once.
@@ -139,6 +153,7 @@ impl Pace {
 
     /// Takes how long it took to pack so many bytes.
     pub(crate) fn packed(&mut self, raw_bytes: usize, took: Duration) {
+        self.burst = self.burst.saturating_sub(raw_bytes);
         self.interval.packing += took;
         self.interval.packed_raw_bytes += raw_bytes as u64;
     }
@@ -174,6 +189,7 @@ impl Pace {
     fn pass(&mut self, now: Instant, next: Doing) {
         let passed = now.saturating_duration_since(self.since);
         match self.doing {
+            Doing::Nothing if passed >= BURST_PAUSE => self.burst = BURST_BYTES,
             Doing::Nothing => {}
             Doing::Sending => self.interval.sending += passed,
             Doing::Waiting => self.interval.waiting += passed,
@@ -198,6 +214,15 @@ impl Pace {
             return;
         }
         self.mode = match (self.mode, self.link) {
+            // How slow the link is without packing is seen when what was packed is through.
+            (Mode::Raw, _) if interval.packed_raw_bytes > 0 => {
+                self.unseen = SLOW_TIMES;
+                Mode::Raw
+            }
+            (Mode::Raw, _) if self.unseen > 0 => {
+                self.unseen -= 1;
+                Mode::Raw
+            }
             (Mode::Raw, link) => self.judge_raw(link, interval.raw_bytes as u64, took),
             (Mode::Attempt { raw: before, bytes, took: so_far }, _) => {
                 let (bytes, took) = (bytes + interval.raw_bytes as u64, so_far + took);
