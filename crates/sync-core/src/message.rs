@@ -219,9 +219,9 @@ pub enum Content {
         /// A file with the wanted content.
         from: RelPath,
     },
-    /// The folder that stands at this path is moved, with all that is in it, if that is just what the replica told of.
-    Folder {
-        /// A folder, which is there no more after this.
+    /// What stands at this path is moved, with all that is in it, if that is just what the replica told of.
+    Moved {
+        /// A file or a folder, which is there no more after this.
         from: RelPath,
     },
     /// They follow as `Data`. Copies in a delta refer to the file named by the transition's `from`.

@@ -127,7 +127,7 @@ impl Workspace {
             (None, None) => Outcome::Done,
             (Some(from), None) => self.take_away(path, from)?,
             (None, Some(Entry::Directory)) => match content {
-                Content::Folder { from } => self.move_folder(from, path)?,
+                Content::Moved { from } => self.move_folder(from, path)?,
                 _ => self.make_folder(path)?,
             },
             (Some(_), Some(Entry::Directory)) => {
@@ -143,6 +143,9 @@ impl Workspace {
                 symlinkat(target.as_str(), incoming, name.as_str())
                     .map_err(|error| failed("stage", path, &error.into()))?;
                 self.install_or_tidy(&name, transition)?
+            }
+            (None, Some(Entry::File(_))) if let Content::Moved { from } = content => {
+                self.move_file(from, transition)?
             }
             (_, Some(Entry::File(file))) => return self.begin_file(id, *file, transition, content),
             (_, Some(Entry::Opaque(_))) => return Err(not_synced(path)),
@@ -190,7 +193,7 @@ impl Workspace {
                 let incoming = self.stage_file(id, file, transition)?;
                 Ok(self.arrived(id, incoming))
             }
-            Content::None | Content::Folder { .. } => Err(Outcome::NeedContent),
+            Content::None | Content::Moved { .. } => Err(Outcome::NeedContent),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
-    StatxFlags, flock, fstat, open, openat, openat2, readlinkat, statat, statx,
+    StatxFlags, flock, fstat, open, openat, openat2, readlinkat, stat, statat, statx,
 };
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
@@ -142,8 +142,7 @@ impl Root {
 
     /// Checks that the root's path still leads to the folder that was opened.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let now = open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        if stat_of(now.as_fd())?.identity == self.identity {
+        if from_stat(&stat(&self.path)?).identity == self.identity {
             Ok(())
         } else {
             Err(io::Error::new(io::ErrorKind::NotFound, "another folder stands there now"))

@@ -1,10 +1,10 @@
-//! Moves a folder with all that is in it: one rename, where the disk has just what the engine was told.
+//! Moves a file, or a folder with all that is in it: one rename, where the disk has just what the engine was told.
 
 use std::os::fd::AsFd;
 
 use towline_sync_core::message::Outcome;
 use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::Entry;
+use towline_sync_core::snapshot::{Entry, Transition};
 
 use crate::commit::{Step, move_new};
 use crate::disk::{list, stat_at};
@@ -14,6 +14,37 @@ use crate::settle::Parent;
 use crate::workspace::Workspace;
 
 impl Workspace {
+    /// Moves the file `from` to the path of `step`, where nothing must stand, if it is what is wanted there.
+    pub(crate) fn move_file(&mut self, from: &RelPath, step: &Transition) -> Step<Outcome> {
+        let to = &step.path;
+        let changed = |_| Outcome::NeedContent;
+        self.check_movable(from)?;
+        let old = self.tree.root.open_parent(from).map_err(changed)?;
+        let new = self.tree.root.open_parent(to).map_err(changed)?;
+        let seen = self.actual(old.as_fd(), from)?.filter(|seen| Some(&seen.entry) == step.to.as_ref());
+        let seen = seen.ok_or(Outcome::NeedContent)?;
+        self.hook.at(Moment::Checked, to).map_err(changed)?;
+        move_new(old.as_fd(), from.name(), new.as_fd(), to.name()).map_err(changed)?;
+        self.tree.forget(from);
+        match stat_at(new.as_fd(), to.name()) {
+            Ok(stat) if stat.is_moved(&seen.stat) => {
+                self.tree.record(to.clone(), Seen::new(seen.entry, stat, now()));
+            }
+            // It was written to, or replaced, in the last moment: what it is now is told.
+            _ => self.suspects.extend([(from.clone(), true), (to.clone(), true)]),
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Refuses what must not be moved, or moved to.
+    fn check_movable(&self, path: &RelPath) -> Step<()> {
+        self.check_path(path, self.tree.rules.is_pruned(path) || self.tree.rules.decide(path).ignored)?;
+        match self.tree.guard.refusal(&self.tree.root, path) {
+            Some(_) => Err(Outcome::NeedContent),
+            None => Ok(()),
+        }
+    }
+
     /// Moves the folder `from` to `to`, where nothing must stand. Whatever is not as it was told is left to be done
     /// entry by entry.
     pub(crate) fn move_folder(&mut self, from: &RelPath, to: &RelPath) -> Step<Outcome> {
@@ -22,15 +53,8 @@ impl Workspace {
         for path in self.tree.known.at_or_below(Some(from)) {
             let at = path.renamed(from, to);
             let at = at.map_err(|_| Outcome::NeedContent)?;
-            for path in [&path, &at] {
-                self.check_path(
-                    path,
-                    self.tree.rules.is_pruned(path) || self.tree.rules.decide(path).ignored,
-                )?;
-                if self.tree.guard.refusal(&self.tree.root, path).is_some() {
-                    return Err(Outcome::NeedContent);
-                }
-            }
+            self.check_movable(&path)?;
+            self.check_movable(&at)?;
             moves.push((path, at));
         }
         let changed = |_| Outcome::NeedContent;

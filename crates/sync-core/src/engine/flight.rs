@@ -65,7 +65,7 @@ pub(super) struct Flight {
     /// The other side has what this step leads to.
     pub(super) agreed: bool,
     pub(super) form: Form,
-    /// The folder that is moved here.
+    /// What is moved here.
     pub(super) moved_from: Option<RelPath>,
 }
 

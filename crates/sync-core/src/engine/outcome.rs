@@ -126,8 +126,10 @@ impl Engine {
             self.progress.bytes -= flight.check.written().min(self.progress.bytes);
         }
         self.progress.changed = true;
-        if let Some(from) = &flight.moved_from {
-            self.moved(side, from, &flight.path, outcome == Outcome::Done);
+        if let (Some(from), Operation::Apply(Transition { to: Some(entry), .. })) =
+            (&flight.moved_from, &flight.operation)
+        {
+            self.moved(side, from, &flight.path, entry, outcome == Outcome::Done);
             return Ok(());
         }
         match (&flight.operation, outcome) {

@@ -363,7 +363,7 @@ impl Disk {
                     None => Outcome::NeedContent,
                 }
             }
-            (Content::Folder { from }, Some(Entry::Directory)) => self.move_folder(from, &transition),
+            (Content::Moved { from }, Some(_)) => self.move_whole(from, &transition),
             (Content::None, Some(Entry::File(file))) => match self.nodes.get(&transition.path) {
                 Some(Node::File(bytes, _)) if Hash::of(bytes) == file.hash => {
                     let node = Node::File(bytes.clone(), file.executable);
@@ -381,7 +381,7 @@ impl Disk {
         vec![Reply::Applied { id, outcome }]
     }
 
-    fn move_folder(&mut self, from: &RelPath, step: &Transition) -> Outcome {
+    fn move_whole(&mut self, from: &RelPath, step: &Transition) -> Outcome {
         let inside: Vec<_> = below(&self.nodes, from).map(|(path, _)| path.clone()).collect();
         let is_told = |path: &RelPath| !self.seen.contains(path) && !is_ignored(path);
         if self.failing > 0 {
@@ -389,7 +389,7 @@ impl Disk {
             return Outcome::NeedContent;
         }
         let parent_stands = step.path.parent().is_none_or(|it| self.nodes.get(&it) == Some(&Node::Directory));
-        if self.nodes.get(from) != Some(&Node::Directory)
+        if self.nodes.get(from).map(Node::entry) != step.to
             || self.nodes.contains_key(&step.path)
             || !parent_stands
             || (!self.careless && !inside.iter().chain([from]).all(is_told))

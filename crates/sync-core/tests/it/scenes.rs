@@ -280,7 +280,7 @@ fn a_renamed_folder_sends_no_content() {
     assert!(!pair.events.iter().any(|event| matches!(event, SyncEvent::Halted { .. })), "moved is not gone");
     assert_eq!(pair.count(|_| true), 1, "{:?}", pair.asked);
     assert!(
-        matches!(&pair.asked[0].1, Request::Apply { content: Content::Folder { from }, .. } if *from == path("old"))
+        matches!(&pair.asked[0].1, Request::Apply { content: Content::Moved { from }, .. } if *from == path("old"))
     );
 }
 
@@ -331,6 +331,48 @@ fn what_happens_beside_a_move_is_not_lost() {
     check_move(true, replace, &[("h", "h"), ("new", ""), ("new/f", "other"), ("new/g", "g")]);
     let stay = |pair: &mut Pair| pair.put(Side::Local, "old/f", node("f"));
     check_move(true, stay, &with(&[("old", ""), ("old/f", "f")]));
+}
+
+#[test]
+fn a_renamed_file_is_moved() {
+    #[track_caller]
+    fn check(is_moved: bool, meanwhile: impl FnOnce(&mut Pair), expected: &[(&str, &str)]) {
+        let mut pair = Pair::new(&[("f", node("f")), ("d/h", node("h"))], &[]);
+        pair.rename(Side::Local, "f", "d/g");
+        meanwhile(&mut pair);
+        pair.run();
+        let folder = [("d", Node::Directory)];
+        let expected = expected.iter().map(|(at, text)| (*at, node(text))).chain(folder);
+        pair.check(&expected.collect::<Vec<_>>());
+        let (side, request) = pair.asked.iter().find(|(_, it)| matches!(it, Request::Apply { .. })).unwrap();
+        let tried =
+            matches!(request, Request::Apply { content: Content::Moved { from }, .. } if *from == path("f"));
+        assert_eq!((tried, *side), (is_moved, Side::Remote), "{:?}", pair.asked);
+        if is_moved && pair.disks[1].nodes.len() == 3 {
+            assert_eq!(pair.asked.len(), 1, "{:?}", pair.asked);
+        }
+        assert!(pair.disks.iter().all(|disk| disk.kept.is_empty()), "no conflict");
+        assert!(pair.engine.status().problems.is_empty());
+    }
+    let all = [("d/g", "f"), ("d/h", "h")];
+    let with = |more: &[(&'static str, &'static str)]| [&all[..], more].concat();
+    check(true, |_| (), &all);
+    // The other side's edit is not told yet: it goes along, or stays where it was.
+    check(true, |pair| pair.put(Side::Remote, "f", node("edited")), &with(&[("f", "edited")]));
+    check(true, |pair| pair.put(Side::Remote, "more", node("more")), &with(&[("more", "more")]));
+    // It was copied; it is another file.
+    check(false, |pair| pair.put(Side::Local, "f", node("f")), &with(&[("f", "f")]));
+    check(false, |pair| pair.put(Side::Local, "d/g", node("other")), &[("d/g", "other"), ("d/h", "h")]);
+}
+
+#[test]
+fn a_file_that_can_not_be_moved_is_copied() {
+    let mut pair = Pair::new(&[("f", node("f"))], &[]);
+    pair.rename(Side::Local, "f", "g");
+    pair.disks[1].failing = 1;
+    pair.run();
+    pair.check(&[("g", node("f"))]);
+    assert_eq!(pair.literal_bytes(Side::Remote), 0);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn desk(ignore: &[&str]) -> Desk {
 }
 
 fn move_it(desk: &mut Desk) -> Option<Outcome> {
-    desk.begin(next_id(), "new", None, Some(Entry::Directory), &Content::Folder { from: path("old") })
+    desk.begin(next_id(), "new", None, Some(Entry::Directory), &Content::Moved { from: path("old") })
 }
 
 #[test]
@@ -73,6 +73,74 @@ fn a_folder_that_is_not_as_told_is_not_moved() {
     check(&["/new/in"], |_| ());
 }
 
+/// A root with two files made by us, one of which is to be moved.
+fn with_file() -> Desk {
+    let mut desk = Desk::new(&[]);
+    for at in ["f", "g"] {
+        assert_eq!(desk.apply(at, None, Some(file(at.as_bytes())), at.as_bytes()), Outcome::Done);
+    }
+    desk
+}
+
+fn move_file(desk: &mut Desk) -> Option<Outcome> {
+    desk.begin(next_id(), "new", None, Some(file(b"f")), &Content::Moved { from: path("f") })
+}
+
+#[test]
+fn a_file_is_moved() {
+    let mut desk = with_file();
+    let stat = |desk: &Desk, at: &str| {
+        let it = fs::metadata(desk.path().join(at)).unwrap();
+        (it.ino(), it.mtime(), it.mtime_nsec())
+    };
+    let before = stat(&desk, "f");
+    assert_eq!(move_file(&mut desk), Some(Outcome::Done));
+    assert_eq!(lines(desk.path()), ["g g", "new f"]);
+    assert_eq!(stat(&desk, "new"), before);
+    assert!(desk.workspace().take_suspects().is_empty() && desk.trash().is_empty());
+    let rescan = desk.workspace().tree.rescan(&mut |_, _| Ok(())).unwrap();
+    assert!(rescan.is_empty(), "{rescan:?}");
+}
+
+#[test]
+fn a_file_that_is_not_as_told_is_not_moved() {
+    #[track_caller]
+    fn check(change: impl FnOnce(&Desk)) {
+        let mut desk = with_file();
+        change(&desk);
+        let before = lines(desk.path());
+        assert!(!matches!(move_file(&mut desk), Some(Outcome::Done) | None));
+        assert_eq!(lines(desk.path()), before);
+    }
+    check(|desk| fs::write(desk.path().join("f"), "F").unwrap());
+    check(|desk| fs::remove_file(desk.path().join("f")).unwrap());
+    check(|desk| fs::rename(desk.path().join("g"), desk.path().join("f")).unwrap());
+    check(|desk| {
+        fs::remove_file(desk.path().join("f")).unwrap();
+        make(desk.path(), &["f/in f"]);
+    });
+    check(|desk| make(desk.path(), &["new/"]));
+    check(|desk| make(desk.path(), &["new file"]));
+}
+
+#[test]
+fn a_file_that_is_written_at_the_last_moment_is_told_of() {
+    let mut desk = with_file();
+    let root = desk.path().to_owned();
+    desk.hook(move |moment, _| {
+        if moment == Moment::Checked {
+            fs::write(root.join("f"), "late").unwrap();
+        }
+        Ok(())
+    });
+    assert_eq!(move_file(&mut desk), Some(Outcome::Done));
+    assert_eq!(lines(desk.path()), ["g g", "new late"]);
+    let suspects = desk.workspace().take_suspects();
+    let changes = desk.workspace().tree.settle(&suspects).unwrap();
+    let told: Vec<_> = changes.iter().map(|change| (change.path.as_str(), &change.entry)).collect();
+    assert_eq!(told, [("new", &Some(file(b"late")))]);
+}
+
 #[test]
 fn what_comes_in_at_the_last_moment_is_told_of() {
     let mut desk = desk(&[]);
@@ -108,7 +176,7 @@ fn a_moved_folder_is_watched_under_its_new_name() {
     while live.mirror.contains_key("old/in/f") {
         live.wait(|reply| matches!(reply, Reply::Changed(_)));
     }
-    apply(&mut live, "new", Content::Folder { from: path("old") });
+    apply(&mut live, "new", Content::Moved { from: path("old") });
     let moved = live.wait(|reply| matches!(reply, Reply::Applied { .. }));
     assert!(matches!(moved, Reply::Applied { outcome: Outcome::Done, .. }), "{moved:?}");
     make(live.path(), &["new/in/f 2"]);

@@ -42,7 +42,7 @@ pub(crate) struct Sync {
     /// Ignore rules, instead of SRC/.stignore.
     #[arg(long, value_name = "FILE")]
     pub(super) ignore: Option<PathBuf>,
-    /// Packs what goes to the agent from the start, as for a slow link; without it the link's speed decides.
+    /// Packs all that goes to the agent; without it the first 4 MiB after a pause, and more where the link is slow.
     #[arg(long, conflicts_with = "destination")]
     pub(super) compress: bool,
     /// How often both sides are looked through although nothing is known to have changed: 30s, 5m, 1h.
