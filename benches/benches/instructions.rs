@@ -78,7 +78,7 @@ fn encode_messages(replies: Vec<Reply>) -> usize {
 
 fn encoded() -> Vec<u8> {
     let mut encoder = Encoder::new();
-    entries().chunks(1).flat_map(|reply| encoder.encode(reply)).collect()
+    entries().chunks(1).flat_map(|reply| encoder.encode(reply).to_vec()).collect()
 }
 
 #[library_benchmark]

@@ -21,7 +21,7 @@ macro_rules! check {
             }
         }
         let mut again = Decoder::new();
-        again.push(&Encoder::new().encode(&messages));
+        again.push(Encoder::new().encode(&messages));
         for message in messages {
             assert_eq!(again.next(), Ok(Some(message)));
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::args::Place;
 use crate::socket;
+use crate::thread;
 
 /// Looks for an agent that was started just now and may not listen yet.
 const TRIES: u32 = 500;
@@ -26,7 +27,7 @@ pub(crate) fn run(place: &Place) -> io::Result<()> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let agent = socket.try_clone()?;
-    std::thread::Builder::new().name("up".to_owned()).spawn(move || {
+    thread::start("up", move || {
         // However it ends, the laptop has nothing more to say; the agent may, and is the one who ends us.
         let _ = pump(stdin, &agent);
         let _ = agent.shutdown(Shutdown::Write);

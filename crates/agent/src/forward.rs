@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use towline_link::{Channel, Link, Priority};
 use towline_protocol::{ChannelRequest, encode};
 
+use crate::thread;
+
 /// How long a name and a connection may take together; the kernel alone would try for minutes.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// After a connection that could not be accepted: descriptors have run out, and come back as others leave.
@@ -44,7 +46,7 @@ async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
     let (found_tx, found_rx) = oneshot::channel();
     // The system's resolver blocks. Where no thread can be had, this fails and the runtime's own pool would panic.
-    std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+    thread::start("resolver", move || {
         // Who asked may have given up.
         let _ = found_tx.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
     })?;

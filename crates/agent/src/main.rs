@@ -22,6 +22,7 @@ mod standalone;
 mod stdio;
 mod supervise;
 mod sync;
+mod thread;
 
 use std::process::ExitCode;
 

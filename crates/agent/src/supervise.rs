@@ -13,6 +13,7 @@ use crate::reaper::Reaper;
 use crate::scrollback::Stream;
 use crate::serve::{Agent, FAREWELL, fill_random};
 use crate::socket;
+use crate::thread;
 
 /// Pieces of output that wait for our own standard output before they are left out of it.
 const COPIES: usize = 256;
@@ -29,7 +30,7 @@ pub(crate) fn run(place: &Place) -> io::Result<()> {
     })?;
     let program = *blake3::hash(&program).as_bytes();
     let (copy_tx, copy_rx) = std::sync::mpsc::sync_channel(COPIES);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || copy(&copy_rx))?;
+    thread::start("log", move || copy(&copy_rx))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = socket::listen(&place.run_dir)?;

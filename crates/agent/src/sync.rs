@@ -7,6 +7,8 @@ use towline_sync_core::codec::{Decoder, Encoder};
 use towline_sync_core::message::{Reply, Request};
 use towline_sync_fs::{Replica, ReplicaOptions};
 
+use crate::thread;
+
 /// Replies that wait for the channel.
 const REPLIES: usize = 64;
 /// Bytes read at once.
@@ -43,7 +45,7 @@ pub(crate) async fn serve(channel: Channel, options: ReplicaOptions) {
         while reply_rx.recv_many(&mut batch, REPLIES).await > 0 {
             let bytes = encoder.encode(&batch);
             batch.clear();
-            if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+            if writer.write_all(bytes).await.is_err() || writer.flush().await.is_err() {
                 return;
             }
         }
@@ -90,7 +92,7 @@ impl Drop for Closing {
         if let Some(replica) = self.0.take() {
             // Its threads end by themselves; only their end is waited for elsewhere. Where no thread is to be had for
             // that, it is waited for here.
-            let _ = std::thread::Builder::new().name("close".to_owned()).spawn(move || replica.close());
+            let _ = thread::start("close", move || replica.close());
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum CodecError {
 /// Makes frames of messages.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    body: Vec<u8>,
+    frames: Vec<u8>,
 }
 
 impl Encoder {
@@ -50,32 +50,50 @@ impl Encoder {
 
     /// Returns the frames that carry `messages`, in order. Each message must keep to [`MAX_MESSAGE_BYTES`]: the other
     /// end refuses a longer one.
-    pub fn encode<T: Serialize>(&mut self, messages: &[T]) -> Vec<u8> {
-        let mut frames = Vec::new();
-        self.body.clear();
+    ///
+    /// They lie in a buffer that the next call uses again, so that no page of it has to be cleared anew.
+    pub fn encode<T: Serialize>(&mut self, messages: &[T]) -> &[u8] {
+        self.frames.clear();
+        self.frames.shrink_to(MAX_FRAME_BYTES);
+        let mut start = self.begin();
         for message in messages {
             // Only sequences of unknown length fail to serialise, and no message has one.
-            self.body = postcard::to_extend(message, std::mem::take(&mut self.body))
+            self.frames = postcard::to_extend(message, std::mem::take(&mut self.frames))
                 .expect("a message has no unknown length");
-            if self.body.len() >= BATCH_BYTES {
-                self.frame(&mut frames);
+            if self.frames.len() - start >= BATCH_BYTES {
+                self.end(start);
+                start = self.begin();
             }
         }
-        if !self.body.is_empty() {
-            self.frame(&mut frames);
-        }
-        frames
+        self.end(start);
+        &self.frames
     }
 
-    fn frame(&mut self, frames: &mut Vec<u8>) {
-        let mut length = self.body.len();
-        while length >= 0x80 {
-            frames.push(length.to_le_bytes()[0] | 0x80);
+    /// Leaves room for the longest head, and returns where the body begins.
+    fn begin(&mut self) -> usize {
+        self.frames.extend_from_slice(&[0; MAX_HEAD_BYTES]);
+        self.frames.len()
+    }
+
+    /// Writes the head of the body that begins at `start` and ends here; an empty one is no frame.
+    fn end(&mut self, start: usize) {
+        let body = self.frames.len() - start;
+        let (mut head, mut bytes, mut length) = ([0; MAX_HEAD_BYTES], 0, body);
+        while length > 0 && bytes < MAX_HEAD_BYTES {
+            head[bytes] = length.to_le_bytes()[0] | 0x80;
             length >>= 7;
+            bytes += 1;
         }
-        frames.push(length.to_le_bytes()[0]);
-        frames.extend_from_slice(&self.body);
-        self.body.clear();
+        if let Some(last) = head[..bytes].last_mut() {
+            *last &= 0x7f;
+        }
+        let first = start - MAX_HEAD_BYTES;
+        self.frames[first..first + bytes].copy_from_slice(&head[..bytes]);
+        if bytes < MAX_HEAD_BYTES {
+            // A short body moves up.
+            self.frames.copy_within(start.., first + bytes);
+            self.frames.truncate(first + bytes + body);
+        }
     }
 }
 
@@ -188,7 +206,7 @@ mod tests {
         ) {
             let sent: Vec<_> = literals.into_iter().zip(0..).map(|(bytes, id)| data(id, bytes)).collect();
             let mut encoder = Encoder::new();
-            let mut bytes = encoder.encode(&sent);
+            let mut bytes = encoder.encode(&sent).to_vec();
             bytes.extend(encoder.encode(&sent));
             prop_assert_eq!(decode_all(&bytes, step).unwrap(), [sent.clone(), sent].concat());
         }
@@ -202,7 +220,7 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_never_panics(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let mut bytes = Encoder::new().encode(&[data(1, vec![5; 3000]), data(2, vec![1, 2, 3])]);
+            let mut bytes = Encoder::new().encode(&[data(1, vec![5; 3000]), data(2, vec![1, 2, 3])]).to_vec();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
             let _ = decode_all(&bytes, 100);
@@ -212,7 +230,7 @@ mod tests {
     #[test]
     fn batches_are_split() {
         let messages: Vec<_> = (0..20).map(|id| data(id, vec![0; 100_000])).collect();
-        let bytes = Encoder::new().encode(&messages);
+        let bytes = Encoder::new().encode(&messages).to_vec();
         assert!(bytes.len() < 20 * 100_010, "{}", bytes.len());
         assert_eq!(decode_all(&bytes, 999).unwrap(), messages);
         assert_eq!(Encoder::new().encode::<Reply>(&[]), []);
@@ -241,7 +259,7 @@ mod tests {
             Encoder::new().encode(&[Request::Scan { eager: false }, Request::Cancel { id: 300 }]),
             [5, 1, 0, 9, 0xac, 2]
         );
-        let long = Encoder::new().encode(&[data(0, vec![7; 300])]);
+        let long = Encoder::new().encode(&[data(0, vec![7; 300])]).to_vec();
         // The length of the frame, and the message: its kind, its id, its one step (a literal of 300 bytes).
         assert_eq!(long[..9], [0xb3, 2, 3, 0, 1, 0, 0xac, 2, 7]);
     }

@@ -349,6 +349,18 @@ pub enum Reply {
     Same(#[serde(with = "bytes_field")] Vec<u8>),
 }
 
+impl Reply {
+    /// Returns how many bytes of content it carries.
+    pub fn carried(&self) -> usize {
+        match self {
+            Self::Data { block, .. } => block.carried(),
+            Self::Contents(news) => news.iter().map(|new| new.body.carried()).sum(),
+            Self::Fetched { files, .. } => files.iter().flatten().map(|found| found.body.carried()).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a replica found when it opened its root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootInfo {

@@ -16,7 +16,7 @@ use towline_sync_core::snapshot::{self, Entry, Hash, Transition};
 
 use crate::disk::{Timestamp, stat_of};
 use crate::hook::{Hook, Moment};
-use crate::install::set_modified;
+use crate::make::set_modified;
 use crate::read::{BUFFER_BYTES, beside, buffer_for, is_worth_two};
 use crate::stage::{create, remove};
 use crate::tree::{failure, refusal};

@@ -4,27 +4,25 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{
-    Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat, symlinkat, syncfs,
-};
+use rustix::fs::{Mode, symlinkat, syncfs};
 use rustix::io::Errno;
-use towline_sync_core::block::sign;
 use towline_sync_core::delta::DeltaCheck;
 use towline_sync_core::message::{Body, DeltaOp, MAX_BATCH_BYTES, New, Outcome, RequestId};
 use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::{self, Entry, Hash, Opaque};
+use towline_sync_core::snapshot::{self, Entry};
 
 use crate::apply::{FEW, file_mode, not_synced};
 use crate::commit::{Step, failed, move_new};
-use crate::disk::{Identity, Stat, Timestamp, enter_folder, open_file, stat_at, stat_of};
+use crate::disk::{Identity, Timestamp, enter_folder, open_file, stat_at, stat_of};
 use crate::hook::Moment;
 use crate::known::{Seen, now, stamp};
-use crate::stage::{Stage, remove, remove_tree};
+use crate::make::{Draft, MAX_DRAFTS, Maker, make_folder, not_staged};
+use crate::stage::{Stage, remove_tree};
 use crate::symlink::stays_beneath;
 use crate::tree::refusal;
 use crate::workspace::Workspace;
@@ -49,6 +47,8 @@ pub(crate) struct Batch {
     made: HashMap<RelPath, usize>,
     /// Some of the folders it is making, open.
     staged: HashMap<usize, Arc<OwnedFd>>,
+    /// Files of it that are yet to be made.
+    drafts: Vec<Draft>,
     parents: Parents,
     /// Whether each file is forced to the disk by itself.
     force_each: bool,
@@ -116,6 +116,7 @@ impl Workspace {
             items: Vec::with_capacity(news.len()),
             made: HashMap::new(),
             staged: HashMap::new(),
+            drafts: Vec::new(),
             parents: Parents::default(),
             force_each: self.options.durable && files <= FEW,
         };
@@ -124,8 +125,12 @@ impl Workspace {
             let made = Err(Outcome::NeedContent);
             let stamp = new.modified.unwrap_or_else(stamp);
             batch.items.push(Item { parent, children: Vec::new(), made, stamp });
-            let made = self.stage_one(&mut batch, index);
-            batch.items[index].made = made;
+            if let Some(made) = self.stage_one(&mut batch, index).transpose() {
+                batch.items[index].made = made;
+            }
+            if batch.drafts.len() >= MAX_DRAFTS {
+                self.make_drafts(&mut batch);
+            }
             if let Some(parent) = parent {
                 batch.items[parent].children.push(index);
             }
@@ -133,7 +138,21 @@ impl Workspace {
                 batch.made.entry(new.path.clone()).or_insert(index);
             }
         }
+        self.make_drafts(&mut batch);
         batch
+    }
+
+    /// Makes the files that were drafted.
+    fn make_drafts(&mut self, batch: &mut Batch) {
+        let drafts = std::mem::take(&mut batch.drafts);
+        let maker = Maker { news: &batch.news, memory: &self.tree.memory, force: batch.force_each };
+        for (index, made) in maker.make_all(&drafts, self.threads) {
+            let path = &batch.news[index].path;
+            batch.items[index].made = made.and_then(|seen| {
+                let staged = self.hook.at(Moment::Staged, path);
+                staged.map(|()| seen).map_err(|error| not_staged(path, &error))
+            });
+        }
     }
 
     fn place_batch(&mut self, mut batch: Batch, forced: &io::Result<()>) -> Failures {
@@ -214,8 +233,8 @@ impl Workspace {
         }
     }
 
-    /// Makes an entry in the staging folder.
-    fn stage_one(&mut self, batch: &mut Batch, index: usize) -> Step<Seen> {
+    /// Makes an entry in the staging folder; `None` stands for a file that was only drafted.
+    fn stage_one(&mut self, batch: &mut Batch, index: usize) -> Step<Option<Seen>> {
         let news = Arc::clone(&batch.news);
         let new = &news[index];
         let path = &new.path;
@@ -233,16 +252,10 @@ impl Workspace {
             return Err(Outcome::Stale { actual: None });
         }
         if let Some(seen) = self.stands(&mut batch.parents, new)? {
-            return Ok(seen);
+            return Ok(Some(seen));
         }
         let incoming = self.stage()?.share_incoming();
-        let staging = |error: io::Error| match error.raw_os_error() {
-            // Two names of the batch are one on this disk.
-            Some(errno) if errno == Errno::EXIST.raw_os_error() => {
-                Outcome::Stale { actual: Some(Entry::Opaque(Opaque::Name)) }
-            }
-            _ => failed("write", path, &error),
-        };
+        let staging = |error: io::Error| not_staged(path, &error);
         let (folder, name) = batch.place_of(&incoming, index).map_err(staging)?;
         let taken = now();
         self.hook.at(Moment::Write, path).map_err(staging)?;
@@ -258,22 +271,22 @@ impl Workspace {
                 .and_then(|()| stat_at(folder.as_fd(), &name))
                 .map_err(staging)?,
             Entry::File(file) => {
-                let (content, mode) = self.content(&mut batch.parents, new, *file)?;
                 let stamp = batch.items[index].stamp;
-                let stat = write_new(folder.as_fd(), &name, &content, mode, stamp, batch.force_each);
-                let stat = stat.map_err(staging)?;
-                if self.tree.memory.is_interested(file.size)
-                    && let Ok(signature) = sign(&content[..], file.size)
-                {
-                    self.tree.memory.keep(file.hash, &signature);
+                let draft = |mode| Draft { index, folder, name, mode, stamp };
+                if let (Body::Whole(_), None) = (&new.body, new.from) {
+                    batch.drafts.push(draft(file_mode(file.executable, None, self.umask)));
+                    return Ok(None);
                 }
+                let (content, mode) = self.content(&mut batch.parents, new, *file)?;
+                let maker = Maker { news: &news, memory: &self.tree.memory, force: batch.force_each };
+                let seen = maker.make(&draft(mode), &content)?;
                 self.hook.at(Moment::Staged, path).map_err(staging)?;
-                return Ok(Seen::stamped(new.entry.clone(), stat, stamp, taken));
+                return Ok(Some(seen));
             }
             Entry::Opaque(_) => return Err(not_synced(path)),
         };
         self.hook.at(Moment::Staged, path).map_err(staging)?;
-        Ok(Seen::new(new.entry.clone(), stat, taken))
+        Ok(Some(Seen::new(new.entry.clone(), stat, taken)))
     }
 
     /// Returns what stands in the place of a file that is to be replaced, if that was done already.
@@ -286,7 +299,7 @@ impl Workspace {
         Ok(actual.filter(|seen| seen.entry == new.entry))
     }
 
-    /// Returns a file's content, verified, and the mode that it gets.
+    /// Returns the content of a file that takes another's place or is made of another, and the mode that it gets.
     fn content<'a>(
         &mut self,
         parents: &mut Parents,
@@ -319,9 +332,6 @@ impl Workspace {
                 Cow::Owned(build(&open, size, ops, file.size)?)
             }
         };
-        if content.len() as u64 != file.size || Hash::of(&content) != file.hash {
-            return Err(Outcome::NeedContent);
-        }
         Ok((content, mode))
     }
 
@@ -619,13 +629,6 @@ fn without_folder(path: &RelPath) -> Outcome {
     failed("open the folder of", path, &Errno::NOENT.into())
 }
 
-fn make_folder(folder: BorrowedFd<'_>, name: &str) -> io::Result<(OwnedFd, Stat)> {
-    mkdirat(folder, name, Mode::from_raw_mode(0o777))?;
-    let fd = enter_folder(folder, name)?;
-    let stat = stat_of(fd.as_fd())?;
-    Ok((fd, stat))
-}
-
 /// Builds a small file of `size` bytes from its older version.
 fn build(old: &File, old_size: u64, ops: &[DeltaOp], size: u64) -> Step<Vec<u8>> {
     DeltaCheck::new(size, old_size).push_ops(ops, true).map_err(|_| Outcome::NeedContent)?;
@@ -642,49 +645,4 @@ fn build(old: &File, old_size: u64, ops: &[DeltaOp], size: u64) -> Step<Vec<u8>>
         }
     }
     Ok(content)
-}
-
-fn write_new(
-    folder: BorrowedFd<'_>,
-    name: &str,
-    content: &[u8],
-    mode: Mode,
-    stamp: Timestamp,
-    force: bool,
-) -> io::Result<Stat> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(folder, name, flags, mode)?;
-    let mut file = File::from(fd);
-    let mut write = || {
-        file.write_all(content)?;
-        set_modified(&file, stamp)?;
-        let mut stat = stat_of(file.as_fd())?;
-        if stat.mode & 0o777 != mode.as_raw_mode() {
-            fchmod(&file, mode)?;
-            stat = stat_of(file.as_fd())?;
-        }
-        if force {
-            file.sync_data()?;
-        }
-        Ok(stat)
-    };
-    let written = write();
-    if written.is_err() {
-        // The error that led here is the one to tell.
-        let _left = remove(folder, name);
-    }
-    written
-}
-
-/// Gives a file a modification time.
-pub(crate) fn set_modified(file: &File, (seconds, nanoseconds): Timestamp) -> io::Result<()> {
-    // Larger values of nanoseconds are commands of their own.
-    if nanoseconds >= 1_000_000_000 {
-        return Ok(());
-    }
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
-    };
-    Ok(futimens(file, &times)?)
 }

@@ -36,6 +36,7 @@ mod inbox;
 mod incoming;
 mod install;
 mod known;
+mod make;
 mod memory;
 mod mounts;
 mod moves;
@@ -52,6 +53,7 @@ mod symlink;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests use the disk as users do: by paths")]
 mod tests;
+mod thread;
 mod trash;
 mod tree;
 mod usage;

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::sync_channel;
-use std::thread::Builder;
 
 use rustix::io::Errno;
 use towline_sync_core::block::{Signature, SignatureBuilder};
@@ -15,6 +14,7 @@ use towline_sync_core::snapshot::{self, Entry, Hash};
 use crate::disk::{Stat, is_still, open_file, stat_of};
 use crate::known::{Seen, now};
 use crate::memory::Memory;
+use crate::thread;
 
 /// The most read at once, in bytes.
 pub(crate) const BUFFER_BYTES: usize = 128 * 1024;
@@ -134,15 +134,14 @@ pub(crate) fn beside<T>(
     let (piece_tx, piece_rx) = sync_channel::<Vec<u8>>(PIECES);
     let (free_tx, free_rx) = sync_channel::<Vec<u8>>(PIECES + 2);
     std::thread::scope(|scope| {
-        let looking = Builder::new().name("towline-sums".to_owned()).spawn_scoped(scope, move || {
+        // Without a thread nothing is looked at; what was handed over is dropped.
+        let _started = thread::start_in(scope, "towline-sums", move || {
             while let Ok(piece) = piece_rx.recv() {
                 look(&piece);
                 // There is room for all that are under way.
                 let _done = free_tx.try_send(piece);
             }
         });
-        // Without a thread nothing is looked at; what was handed over is dropped.
-        drop(looking);
         let done = work(&mut |bytes| {
             let mut piece = free_rx.try_recv().unwrap_or_default();
             piece.clear();

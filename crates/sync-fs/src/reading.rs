@@ -22,6 +22,7 @@ use crate::disk::{Stat, open_file};
 use crate::known::Departed;
 use crate::read::read_some;
 use crate::scan::{Trust, is_absent, is_replaced};
+use crate::thread;
 use crate::tree::{Tree, failure, refusal};
 
 /// How long a difference in the making is waited for before other work is looked at.
@@ -231,7 +232,7 @@ impl Difference {
         let stop = Arc::new(AtomicBool::new(false));
         let (block_tx, block_rx) = sync_channel(2);
         let mut file = Stoppable { file, stop: Arc::clone(&stop) };
-        let thread = std::thread::Builder::new().name("towline-delta".to_owned()).spawn(move || {
+        let thread = thread::start("towline-delta", move || {
             let gone = || io::Error::from(Errno::CANCELED);
             // One block is held back: the last may go out only when the whole file was what it should be.
             let mut held = None;

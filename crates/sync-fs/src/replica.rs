@@ -20,6 +20,7 @@ use crate::options::ReplicaOptions;
 use crate::reading::{Next, Reading, not_open, read_failed, signed};
 use crate::report::{Batch, Report, entry_bytes};
 use crate::settle::stopped;
+use crate::thread;
 use crate::tree::{failure, refusal};
 use crate::watch::Watcher;
 use crate::watch_table::WatchTable;
@@ -130,8 +131,7 @@ pub(crate) struct Session {
 
 impl Worker {
     pub(crate) fn start(mut self, inbox: Arc<Inbox>) -> io::Result<Replica> {
-        let thread = std::thread::Builder::new().name("towline-replica".to_owned());
-        let worker = thread.spawn(move || {
+        let worker = thread::start("towline-replica", move || {
             self.run();
             self.end_session();
         })?;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, Scope};
+use std::thread::Scope;
 
 use rustix::fs::FileType;
 use towline_sync_core::path::RelPath;
@@ -19,6 +19,7 @@ use crate::read::{Also, read_file};
 use crate::rules::FolderRules;
 use crate::scan::{Item, Trust, is_absent, is_ours, is_replaced};
 use crate::settle::stopped;
+use crate::thread;
 use crate::tree::Tree;
 
 /// The most threads that read a tree.
@@ -456,7 +457,7 @@ impl Pool {
         piece_tx: SyncSender<io::Result<Piece>>,
     ) -> io::Result<()> {
         let run = move || self.run(walker, &piece_tx);
-        Builder::new().name("towline-walk".to_owned()).spawn_scoped(scope, run).map(|_| ())
+        thread::start_in(scope, "towline-walk", run)
     }
 
     fn run(&self, mut walker: Walker<'_>, piece_tx: &SyncSender<io::Result<Piece>>) {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
 
 use crate::inbox::{Dirty, Inbox};
+use crate::thread;
 use crate::watch_table::WatchTable;
 
 /// After this long without an event for a file that is still open for writing, it is read as it is; after this long
@@ -44,9 +45,7 @@ impl Watcher {
     pub(crate) fn start(table: Arc<WatchTable>, inbox: Arc<Inbox>) -> io::Result<Self> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("towline-watch".to_owned())
-            .spawn(move || run(&table, &inbox, &stopped))?;
+        let thread = thread::start("towline-watch", move || run(&table, &inbox, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

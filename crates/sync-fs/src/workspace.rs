@@ -31,6 +31,8 @@ use crate::tree::{Problems, Tree, failure, refusal};
 
 /// The folder beside the trash for the other side's bytes of conflicts.
 const CONFLICTS: &str = "conflicts";
+/// The most threads that make files.
+const MAX_THREADS: usize = 4;
 
 /// An open root and what is being done to it.
 pub(crate) struct Workspace {
@@ -46,6 +48,8 @@ pub(crate) struct Workspace {
     pub(crate) suspects: BTreeMap<RelPath, bool>,
     pub(crate) case_sensitive: bool,
     pub(crate) umask: u32,
+    /// How many threads make files together.
+    pub(crate) threads: usize,
     /// How many entries were moved away, to name the next.
     pub(crate) displacements: u64,
     pub(crate) hook: Hook,
@@ -160,6 +164,7 @@ impl Workspace {
         let workspace = Self {
             case_sensitive: info.case_sensitive,
             umask: umask(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
             displacements: 0,
             options,
             tree,

@@ -13,6 +13,10 @@ use towline_sync_fs::{Replica, ReplicaOptions};
 const REPLIES: usize = 64;
 /// Bytes read from a stream at once.
 const READ_BYTES: usize = 256 * 1024;
+/// So much content is taken or given away at once, in bytes, and so many messages: the other end works while the rest
+/// is made ready.
+const PIECE_BYTES: usize = 512 * 1024;
+const MESSAGES: usize = 64;
 
 /// A replica that can be asked.
 pub struct Peer(Kind);
@@ -78,9 +82,13 @@ impl Peer {
                 Ok(())
             }
             Kind::Stream(stream) => {
-                let bytes = stream.encoder.encode(requests);
-                requests.clear();
-                stream.writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
+                let mut requests = requests.drain(..);
+                let mut piece = Vec::new();
+                while fill(&mut piece, Request::carried, || requests.next()) {
+                    let bytes = stream.encoder.encode(&piece);
+                    piece.clear();
+                    stream.writer.write_all(bytes).await.map_err(|error| error.to_string())?;
+                }
                 stream.writer.flush().await.map_err(|error| error.to_string())
             }
         }
@@ -89,10 +97,12 @@ impl Peer {
     /// Waits until there are replies, and adds them. Cancel-safe.
     pub(crate) async fn receive(&mut self, replies: &mut Vec<Reply>) -> Result<(), String> {
         match &mut self.0 {
-            Kind::Here(here) => match here.reply_rx.recv_many(replies, REPLIES).await {
-                0 => Err("the replica ended".to_owned()),
-                _ => Ok(()),
-            },
+            Kind::Here(here) => {
+                let first = here.reply_rx.recv().await.ok_or("the replica ended")?;
+                let mut first = Some(first);
+                fill(replies, Reply::carried, || first.take().or_else(|| here.reply_rx.try_recv().ok()));
+                Ok(())
+            }
             Kind::Stream(stream) => {
                 let count =
                     stream.reader.read(&mut stream.buffer).await.map_err(|error| error.to_string())?;
@@ -107,6 +117,19 @@ impl Peer {
             }
         }
     }
+}
+
+/// Adds what `next` has until it is a piece; tells whether there is any.
+fn fill<T>(piece: &mut Vec<T>, carried: fn(&T) -> usize, mut next: impl FnMut() -> Option<T>) -> bool {
+    let mut bytes = 0;
+    while bytes < PIECE_BYTES
+        && piece.len() < MESSAGES
+        && let Some(message) = next()
+    {
+        bytes += carried(&message);
+        piece.push(message);
+    }
+    !piece.is_empty()
 }
 
 impl Drop for Here {

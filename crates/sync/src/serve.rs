@@ -47,7 +47,7 @@ pub async fn serve(
         while reply_rx.recv_many(&mut batch, REPLIES).await > 0 {
             let bytes = encoder.encode(&batch);
             batch.clear();
-            writer.write_all(&bytes).await?;
+            writer.write_all(bytes).await?;
             writer.flush().await?;
         }
         Ok(())

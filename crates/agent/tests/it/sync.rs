@@ -25,7 +25,7 @@ impl Remote {
     }
 
     async fn send(&mut self, requests: &[Request]) {
-        self.writer.write_all(&Encoder::new().encode(requests)).await.unwrap();
+        self.writer.write_all(Encoder::new().encode(requests)).await.unwrap();
     }
 
     /// Returns the first reply that is wanted.

@@ -207,7 +207,7 @@ impl<In: DeserializeOwned> End<In> {
 
     fn send<T: Serialize>(&mut self, message: &T) {
         let bytes = self.encoder.encode(std::slice::from_ref(message));
-        self.unsent = [&self.unsent[..], &bytes].concat().into();
+        self.unsent = [&self.unsent[..], bytes].concat().into();
         self.sent += 1;
     }
 

@@ -191,6 +191,37 @@ fn content_is_verified() {
 }
 
 #[test]
+fn several_threads_make_what_one_makes() {
+    let mut text = Vec::new();
+    for folder in 0..20 {
+        text.push(format!("d{folder}/"));
+        text.extend((0..20).map(|number| format!("d{folder}/f{number} content {folder} {number}")));
+    }
+    text.extend((0..40).map(|number| format!("f{number}! run {number}")));
+    text.push("old other".to_owned());
+    let text: Vec<&str> = text.iter().map(String::as_str).collect();
+    let mut batch = news(&text);
+    // What came damaged, and a name that is there already.
+    batch[5].body = Body::Whole(b"content 0 X".to_vec());
+    let mut after: Vec<_> =
+        text.iter().enumerate().filter(|(at, _)| *at != 5).map(|(_, line)| *line).collect();
+    *after.last_mut().unwrap() = "old stands";
+    after.sort_unstable();
+    let last = u32::try_from(batch.len() - 1).unwrap();
+    for threads in [1, 2, 4] {
+        let mut desk = Desk::new(&["old stands"]);
+        desk.workspace().threads = threads;
+        let refused = [(5, Outcome::NeedContent), (last, stale(file(b"stands")))];
+        assert_eq!(desk.install(&batch), refused, "{threads} threads");
+        let mut made = lines(desk.path());
+        made.sort_unstable();
+        assert_eq!(made, after, "{threads} threads");
+        desk.assert_swept();
+        assert_eq!(desk.workspace().tree.rescan(&mut |_, _| Ok(())).unwrap(), [], "{threads} threads");
+    }
+}
+
+#[test]
 fn files_keep_their_time_and_get_their_mode() {
     let mut desk = Desk::new(&["old/"]);
     let mut batch = news(&["d/", "d/x 1", "d/p! 2", "old/y 3", "old/z 4"]);

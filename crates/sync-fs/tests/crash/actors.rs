@@ -32,7 +32,7 @@ pub(crate) fn replica() -> ExitCode {
     let mut stdout = io::stdout();
     let replies = move |reply| {
         let bytes = encoder.encode(&[reply]);
-        if stdout.write_all(&bytes).and_then(|()| stdout.flush()).is_err() {
+        if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
             // As an agent whose stream broke.
             std::process::abort();
         }
@@ -94,8 +94,8 @@ pub(crate) fn engine(place: &Path) -> io::Result<ExitCode> {
             match side {
                 Side::Local => local.request(request),
                 Side::Remote => {
-                    let bytes: Vec<u8> = encoder.encode::<Request>(&[request]);
-                    if stdout.write_all(&bytes).and_then(|()| stdout.flush()).is_err() {
+                    let bytes = encoder.encode::<Request>(&[request]);
+                    if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
                         return Ok(ALONE.into());
                     }
                 }

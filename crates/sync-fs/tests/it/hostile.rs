@@ -254,17 +254,17 @@ fn paths_that_are_none() {
     for path in paths {
         let forged = Forged::Changed(vec![(path.clone(), Some(file(b"evil")))]);
         check(&format!("{:.40}", path.escape_ascii()), End::Refused, Laptop::in_sync(), |laptop| {
-            laptop.hear_bytes(&Encoder::new().encode(&[forged]));
+            laptop.hear_bytes(Encoder::new().encode(&[forged]));
         });
     }
     let whole = Forged::Entries { entries: vec![(b"../evil".to_vec(), file(b"evil"))], last: true };
     check("in a scan", End::Refused, Laptop::in_sync(), |laptop| {
-        laptop.hear_bytes(&Encoder::new().encode(&[whole]));
+        laptop.hear_bytes(Encoder::new().encode(&[whole]));
     });
     // The forgery is of the right shape: with a path that is one, it is understood.
     let sound = Forged::Changed(vec![(b"sub".to_vec(), Some(Entry::Directory))]);
     check("a sound path", End::LeftAlone, Laptop::in_sync(), |laptop| {
-        laptop.hear_bytes(&Encoder::new().encode(&[sound]));
+        laptop.hear_bytes(Encoder::new().encode(&[sound]));
     });
 }
 
@@ -599,7 +599,8 @@ fn too_much() {
 fn streams_that_end() {
     let mut laptop = Laptop::in_sync();
     let change = laptop.pod.put("cut", file(b"cut"), b"cut");
-    let bytes = Encoder::new().encode(&[Reply::Changed(vec![change.clone()]), Reply::Changed(vec![change])]);
+    let bytes =
+        Encoder::new().encode(&[Reply::Changed(vec![change.clone()]), Reply::Changed(vec![change])]).to_vec();
     for end in 0..bytes.len() {
         check(&format!("cut after {end}"), End::LeftAlone, Laptop::in_sync(), |laptop| {
             laptop.hear_bytes(&bytes[..end]);
@@ -613,7 +614,7 @@ fn streams_that_end() {
 fn flipped_bits() {
     let mut pod = Laptop::in_sync();
     let change = pod.pod.put("flip", Entry::Opaque(Opaque::Special), b"");
-    let bytes = Encoder::new().encode(&[Reply::Changed(vec![change])]);
+    let bytes = Encoder::new().encode(&[Reply::Changed(vec![change])]).to_vec();
     for bit in 0..bytes.len() * 8 {
         let mut laptop = Laptop::in_sync();
         let mut bytes = bytes.clone();

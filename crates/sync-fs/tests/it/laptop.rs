@@ -194,7 +194,7 @@ impl Laptop {
 
     /// Hears what the pod says.
     pub(crate) fn hear(&mut self, replies: &[Reply]) {
-        let bytes = self.encoder.encode(replies);
+        let bytes = self.encoder.encode(replies).to_vec();
         self.hear_bytes(&bytes);
     }
 
