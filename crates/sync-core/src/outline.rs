@@ -6,6 +6,7 @@
 //! is known by a digest of all that is in it, paths and all: who has a piece of that digest has those entries.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
@@ -17,6 +18,9 @@ use crate::snapshot::Entry;
 const LONGEST: usize = 8;
 /// The largest pieces have 2 to this power entries on average.
 const MAX_SPREAD: u8 = 16;
+
+/// So much is hashed at once, in bytes.
+const HASHED_BYTES: usize = 64 * 1024;
 
 /// The digest of a piece: half a BLAKE3.
 pub type Digest = [u8; 16];
@@ -63,16 +67,25 @@ impl Outline {
 
     /// Compares a picture, given in the order of paths, with this outline.
     pub fn compare<'a>(&self, entries: impl Iterator<Item = (&'a RelPath, &'a Entry)>) -> Comparison<'a> {
-        let known: HashMap<&Digest, usize> = self.digests.iter().zip(0..).collect();
-        let mut same = vec![0; self.digests.len().div_ceil(8)];
-        let mut rest = Vec::new();
-        for piece in Pieces::new(self.spread, entries) {
-            match known.get(&digest(&piece)) {
-                Some(index) => same[index / 8] |= 1 << (index % 8),
-                None => rest.extend(piece),
-            }
+        let entries: Vec<_> = entries.collect();
+        let mut comparing = self.comparing();
+        for (path, entry) in &entries {
+            comparing.push(path.as_str(), entry);
         }
-        Comparison { same, rest }
+        let (same, rest) = comparing.end();
+        Comparison { same, rest: rest.into_iter().flat_map(|range| entries[range].iter().copied()).collect() }
+    }
+
+    /// Begins to compare a picture with this outline, entry by entry.
+    pub fn comparing(&self) -> Comparing<'_> {
+        Comparing {
+            spread: self.spread.min(MAX_SPREAD),
+            known: self.digests.iter().zip(0..).collect(),
+            same: vec![0; self.digests.len().div_ceil(8)],
+            rest: Vec::new(),
+            piece: 0..0,
+            digesting: Digesting::default(),
+        }
     }
 
     /// Returns what of `entries`, whose outline this is, lies in the pieces that somebody said were the same.
@@ -103,6 +116,49 @@ impl Outline {
     }
 }
 
+/// A comparison of a picture, which need not be all there at once, with an outline.
+#[derive(Debug)]
+pub struct Comparing<'a> {
+    spread: u8,
+    known: HashMap<&'a Digest, usize>,
+    same: Vec<u8>,
+    rest: Vec<Range<usize>>,
+    /// The numbers of the entries in the piece under way.
+    piece: Range<usize>,
+    digesting: Digesting,
+}
+
+impl Comparing<'_> {
+    /// Adds the next entry, in the order of paths.
+    pub fn push(&mut self, path: &str, entry: &Entry) {
+        let is_full = self.piece.len() == LONGEST << self.spread;
+        if is_full || (!self.piece.is_empty() && begins_piece(path, self.spread)) {
+            self.end_piece();
+        }
+        self.digesting.add(path, entry);
+        self.piece.end += 1;
+    }
+
+    /// Returns [`Comparison::same`], and of what is in no such piece the numbers of the entries, counted from the first.
+    pub fn end(mut self) -> (Vec<u8>, Vec<Range<usize>>) {
+        if !self.piece.is_empty() {
+            self.end_piece();
+        }
+        (self.same, self.rest)
+    }
+
+    fn end_piece(&mut self) {
+        match self.known.get(&self.digesting.end()) {
+            Some(index) => self.same[index / 8] |= 1 << (index % 8),
+            None => match self.rest.last_mut().filter(|last| last.end == self.piece.start) {
+                Some(last) => last.end = self.piece.end,
+                None => self.rest.push(self.piece.clone()),
+            },
+        }
+        self.piece = self.piece.end..self.piece.end;
+    }
+}
+
 /// Cuts entries into pieces.
 struct Pieces<'a, I: Iterator<Item = (&'a RelPath, &'a Entry)>> {
     entries: std::iter::Peekable<I>,
@@ -123,7 +179,7 @@ impl<'a, I: Iterator<Item = (&'a RelPath, &'a Entry)>> Iterator for Pieces<'a, I
         let longest = LONGEST << self.spread;
         while piece.len() < longest
             && let Some((path, _)) = self.entries.peek()
-            && !begins_piece(path, self.spread)
+            && !begins_piece(path.as_str(), self.spread)
         {
             piece.extend(self.entries.next());
         }
@@ -131,17 +187,31 @@ impl<'a, I: Iterator<Item = (&'a RelPath, &'a Entry)>> Iterator for Pieces<'a, I
     }
 }
 
-fn begins_piece(path: &RelPath, spread: u8) -> bool {
-    XxHash3_64::oneshot(path.as_str().as_bytes()).trailing_zeros() >= spread.into()
+fn begins_piece(path: &str, spread: u8) -> bool {
+    XxHash3_64::oneshot(path.as_bytes()).trailing_zeros() >= spread.into()
 }
 
-/// Returns the digest of a piece. Each entry's bytes say how many they are, so no two pieces have the same.
 fn digest(piece: &[(&RelPath, &Entry)]) -> Digest {
-    let mut bytes = Vec::with_capacity(piece.len() * 96);
+    let mut digesting = Digesting::default();
     for (path, entry) in piece {
-        let path = path.as_str().as_bytes();
+        digesting.add(path.as_str(), entry);
+    }
+    digesting.end()
+}
+
+/// The digest of a piece in the making. Each entry's bytes say how many they are, so no two pieces have the same.
+#[derive(Debug, Default)]
+struct Digesting {
+    hasher: blake3::Hasher,
+    /// Not yet hashed: many bytes at once are hashed faster.
+    bytes: Vec<u8>,
+}
+
+impl Digesting {
+    fn add(&mut self, path: &str, entry: &Entry) {
+        let bytes = &mut self.bytes;
         bytes.extend((path.len() as u64).to_le_bytes());
-        bytes.extend(path);
+        bytes.extend(path.as_bytes());
         match entry {
             Entry::Directory => bytes.push(0),
             Entry::File(file) => {
@@ -156,11 +226,21 @@ fn digest(piece: &[(&RelPath, &Entry)]) -> Digest {
             }
             Entry::Opaque(opaque) => bytes.extend([3, *opaque as u8]),
         }
+        if bytes.len() >= HASHED_BYTES {
+            self.hasher.update(bytes);
+            bytes.clear();
+        }
     }
-    let hash = blake3::hash(&bytes);
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash.as_bytes()[..16]);
-    digest
+
+    /// Returns the digest and begins anew.
+    fn end(&mut self) -> Digest {
+        let hash = self.hasher.update(&self.bytes).finalize();
+        self.hasher.reset();
+        self.bytes.clear();
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.as_bytes()[..16]);
+        digest
+    }
 }
 
 #[cfg(test)]
