@@ -34,6 +34,7 @@ mod guard;
 mod hook;
 mod inbox;
 mod incoming;
+mod index;
 mod install;
 mod known;
 mod make;

@@ -94,7 +94,7 @@ impl Memory {
     }
 
     /// Writes what has to last to the disk. Of `live` contents it is kept in any case; others go when they are most.
-    pub(crate) fn save<I: Iterator<Item = Hash>>(&self, live: impl FnOnce() -> I) {
+    pub(crate) fn save<I: Iterator<Item = Hash>>(&self, live: impl Fn() -> I) {
         if let Sums::OnDisk(log) = &mut self.lock().sums {
             log.save(live);
         }

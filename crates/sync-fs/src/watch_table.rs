@@ -1,6 +1,5 @@
 //! Which folder each of the kernel's watches stands for.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,6 +8,10 @@ use rustix::fs::fstatfs;
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
+
+use self::folders::Folders;
+
+mod folders;
 
 /// File systems whose content changes without this kernel knowing, by the magic number of `statfs`.
 const UNAWARE: [(u32, &str); 7] = [
@@ -30,9 +33,7 @@ pub(crate) struct WatchTable {
 
 #[derive(Debug, Default)]
 struct State {
-    /// `None` is the root.
-    folders: HashMap<i32, Option<RelPath>>,
-    watches: BTreeMap<RelPath, i32>,
+    folders: Folders,
     /// Why the last walk could not watch everything.
     trouble: Option<String>,
     #[cfg(test)]
@@ -72,16 +73,7 @@ impl WatchTable {
         #[cfg(test)]
         let added = if state.full { Err(Errno::NOSPC) } else { added };
         match added {
-            Ok(watch) => {
-                if let Some(Some(old)) = state.folders.insert(watch, path.cloned())
-                    && state.watches.get(&old) == Some(&watch)
-                {
-                    state.watches.remove(&old);
-                }
-                if let Some(path) = path {
-                    state.watches.insert(path.clone(), watch);
-                }
-            }
+            Ok(watch) => state.folders.insert(path, watch),
             Err(error) => state.trouble = Some(explain(error)),
         }
         if path.is_none()
@@ -93,7 +85,7 @@ impl WatchTable {
 
     /// Tells whether the folder is watched under this path.
     pub(crate) fn has(&self, path: &RelPath) -> bool {
-        self.lock().watches.contains_key(path)
+        self.lock().folders.has(path)
     }
 
     /// Has the folder `from` renamed to `to`, and takes its watches, and those below it, for the new name's from then on.
@@ -106,12 +98,9 @@ impl WatchTable {
         // Held across the call: what happens under the new name is looked up when it is in the table.
         let mut state = self.lock();
         rename()?;
-        for path in crate::known::at_or_below(&state.watches, Some(from)) {
-            let at = path.renamed(from, to);
-            if let (Some(watch), Ok(at)) = (state.watches.remove(&path), at) {
-                state.folders.insert(watch, Some(at.clone()));
-                state.watches.insert(at, watch);
-            }
+        for watch in state.folders.rename(from, to) {
+            // Nothing stood there: what it watched has gone, or has another name and is watched again by that.
+            let _gone = remove_watch(&self.inotify, watch);
         }
         Ok(())
     }
@@ -119,34 +108,21 @@ impl WatchTable {
     /// Ends the watches of everything at or below `path`.
     pub(crate) fn remove(&self, path: &RelPath) {
         let mut state = self.lock();
-        for path in crate::known::at_or_below(&state.watches, Some(path)) {
-            if let Some(watch) = state.watches.remove(&path) {
-                state.folders.remove(&watch);
-                // It may have gone with its folder already.
-                let _gone = remove_watch(&self.inotify, watch);
-            }
+        for watch in state.folders.remove(path) {
+            // It may have gone with its folder already.
+            let _gone = remove_watch(&self.inotify, watch);
         }
     }
 
     /// Forgets a watch that the kernel has ended.
     pub(crate) fn forget(&self, watch: i32) {
-        let mut state = self.lock();
-        if let Some(Some(path)) = state.folders.remove(&watch)
-            && state.watches.get(&path) == Some(&watch)
-        {
-            state.watches.remove(&path);
-        }
+        self.lock().folders.forget(watch);
     }
 
     /// Returns the path of `name` in the folder a watch stands for, or of the folder itself; `None` for the root and
     /// for what is not ours or can't be a path.
     pub(crate) fn path(&self, watch: i32, name: Option<&str>) -> Option<RelPath> {
-        let state = self.lock();
-        match (state.folders.get(&watch)?, name) {
-            (Some(folder), Some(name)) => folder.join(name).ok(),
-            (None, Some(name)) => RelPath::new(name).ok(),
-            (folder, None) => folder.clone(),
-        }
+        self.lock().folders.path(watch, name)
     }
 
     /// Returns why some folder is not watched.

@@ -4,9 +4,8 @@
 //! the first 8 bytes of the BLAKE3 of the record without them, and the sums, whose length follows from the size. It
 //! ends where a record is not sound: what a crash cut off is signed again. It is not read before it is needed.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -15,6 +14,7 @@ use towline_sync_core::block::{Signature, sum_bytes};
 use towline_sync_core::snapshot::Hash;
 
 use crate::disk::stat_of;
+use crate::index::Index;
 use crate::stage::{create, remove};
 
 const MAGIC: &[u8; 16] = b"towline sums 01\n";
@@ -43,8 +43,8 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// Where the sums of each content are, and its size.
-    index: HashMap<Key, (u64, u64)>,
+    /// Where the record of each content begins.
+    index: Index,
     /// What is in the file, in bytes.
     written: u64,
     /// What comes after it.
@@ -68,15 +68,15 @@ impl Log {
     }
 
     /// Writes what waits. When most contents are no more, only those that are `live` are kept.
-    pub(super) fn save<I: Iterator<Item = Hash>>(&mut self, live: impl FnOnce() -> I) {
+    pub(super) fn save<I: Iterator<Item = Hash>>(&mut self, live: impl Fn() -> I) {
         if self.open.is_none() {
             return;
         }
         self.with(Open::flush);
         let Some(open) = &mut self.open else { return };
         if open.index.len() > MAX_DEAD {
-            let live: Vec<Key> = live().map(key).collect();
-            if open.index.len() > 2 * live.len() + MAX_DEAD && self.rewrite(&live).is_err() {
+            let is_mostly_dead = open.index.len() > 2 * live().count() + MAX_DEAD;
+            if is_mostly_dead && self.rewrite(live().map(key)).is_err() {
                 self.is_broken = true;
                 self.open = None;
             }
@@ -100,14 +100,14 @@ impl Log {
         done.ok()
     }
 
-    fn rewrite(&mut self, live: &[Key]) -> io::Result<()> {
+    fn rewrite(&mut self, live: impl Iterator<Item = Key>) -> io::Result<()> {
         let Some(old) = &mut self.open else { return Ok(()) };
         let new = format!("{}.new", self.name);
         remove(self.folder.as_fd(), new.as_str())?;
         let mut kept = Open::begin(create(self.folder.as_fd(), &new)?)?;
         for key in live {
-            if let Some(signature) = old.get(*key)? {
-                kept.append(*key, &signature)?;
+            if let Some(signature) = old.get(key)? {
+                kept.append(key, &signature)?;
             }
         }
         kept.flush()?;
@@ -120,24 +120,22 @@ impl Log {
 impl Open {
     fn read(folder: &OwnedFd, name: &str) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
+        let file = File::from(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
         let size = stat_of(file.as_fd())?.size;
-        let mut bytes = Vec::new();
-        if size <= MAX_BYTES {
-            file.read_to_end(&mut bytes)?;
-        }
-        let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        let mut reader = BufReader::with_capacity(WRITE_BYTES, &file);
+        let mut magic = [0; MAGIC.len()];
+        if size > MAX_BYTES || reader.read_exact(&mut magic).is_err() || magic != *MAGIC {
             file.set_len(0)?;
             return Self::begin(file);
-        };
-        let mut index = HashMap::new();
-        let mut written = MAGIC.len() as u64;
-        while let Some((key, size, sums, after)) = record(rest) {
-            index.insert(key, (written + HEAD_BYTES as u64, size));
-            written += (HEAD_BYTES + sums.len()) as u64;
-            rest = after;
         }
-        if !rest.is_empty() {
+        let mut index = Index::default();
+        let mut written = MAGIC.len() as u64;
+        let mut sums = Vec::new();
+        while let Some(key) = record(&mut reader, size - written, &mut sums)? {
+            index.insert(hash_of(key), place(written));
+            written += (HEAD_BYTES + sums.len()) as u64;
+        }
+        if written < size {
             file.set_len(written)?;
         }
         Ok(Self { file, index, written, waiting: Vec::new() })
@@ -146,20 +144,20 @@ impl Open {
     /// Begins with an empty file.
     fn begin(file: File) -> io::Result<Self> {
         file.write_all_at(MAGIC, 0)?;
-        Ok(Self { file, index: HashMap::new(), written: MAGIC.len() as u64, waiting: Vec::new() })
+        Ok(Self { file, index: Index::default(), written: MAGIC.len() as u64, waiting: Vec::new() })
     }
 
     fn append(&mut self, key: Key, signature: &Signature) -> io::Result<()> {
-        if self.index.contains_key(&key) {
+        if self.find(key)?.is_some() {
             return Ok(());
         }
-        let at = self.written + (self.waiting.len() + HEAD_BYTES) as u64;
+        let at = self.written + self.waiting.len() as u64;
         if at > MAX_BYTES {
             self.file.set_len(0)?;
             *self = Self::begin(self.file.try_clone()?)?;
             return Ok(());
         }
-        self.index.insert(key, (at, signature.size()));
+        self.index.insert(hash_of(key), place(at));
         let size = signature.size().to_le_bytes();
         self.waiting.write_all(&key)?;
         self.waiting.write_all(&size)?;
@@ -169,13 +167,30 @@ impl Open {
     }
 
     fn get(&mut self, key: Key) -> io::Result<Option<Signature>> {
-        let Some((at, size)) = self.index.get(&key).copied() else { return Ok(None) };
+        let Some((at, size)) = self.find(key)? else { return Ok(None) };
         let mut sums = vec![0; sum_bytes(size)];
-        match at.checked_sub(self.written).and_then(|at| usize::try_from(at).ok()) {
-            Some(at) => sums.copy_from_slice(&self.waiting[at..at + sum_bytes(size)]),
-            None => self.file.read_exact_at(&mut sums, at)?,
-        }
+        self.read_at(at + HEAD_BYTES as u64, &mut sums)?;
         Ok(Signature::new(size, &sums).ok())
+    }
+
+    /// Returns where the record of a content begins, and how long that is.
+    fn find(&self, key: Key) -> io::Result<Option<(u64, u64)>> {
+        for at in self.index.numbers(hash_of(key)).map(u64::from) {
+            let mut head = [0; KEY_BYTES + 8];
+            self.read_at(at, &mut head)?;
+            if let Some((_, size)) = head.split_first_chunk().filter(|(other, _)| **other == key) {
+                return Ok(size.first_chunk().map(|size| (at, u64::from_le_bytes(*size))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what lies at `at`, in the file or yet to be written.
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let Some(at) = at.checked_sub(self.written) else { return self.file.read_exact_at(bytes, at) };
+        let waiting = usize::try_from(at).ok().and_then(|at| self.waiting.get(at..)?.get(..bytes.len()));
+        bytes.copy_from_slice(waiting.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -192,14 +207,32 @@ fn key(hash: Hash) -> Key {
     key
 }
 
-/// Returns the first record: its content's key and size, the sums, and what follows.
-fn record(bytes: &[u8]) -> Option<(Key, u64, &[u8], &[u8])> {
-    let (key, rest) = bytes.split_first_chunk::<KEY_BYTES>()?;
-    let (size, rest) = rest.split_first_chunk::<8>()?;
-    let (check, rest) = rest.split_first_chunk::<SUM_BYTES>()?;
-    let length = u64::from_le_bytes(*size);
-    let (sums, rest) = rest.split_at_checked(sum_bytes(length))?;
-    (sum(*key, *size, sums) == *check).then_some((*key, length, sums, rest))
+/// A content's hash is as good as any.
+fn hash_of(key: Key) -> u32 {
+    let [first, second, third, fourth, ..] = key;
+    u32::from_le_bytes([first, second, third, fourth])
+}
+
+/// Says where a record begins: no file is so long that it can't.
+fn place(at: u64) -> u32 {
+    u32::try_from(at).unwrap_or(0)
+}
+
+/// Reads the next record, if there is a sound one in so many bytes, and returns its content's key.
+fn record(reader: &mut impl Read, rest: u64, sums: &mut Vec<u8>) -> io::Result<Option<Key>> {
+    let mut head = [0; HEAD_BYTES];
+    let Some(rest) = rest.checked_sub(HEAD_BYTES as u64) else { return Ok(None) };
+    reader.read_exact(&mut head)?;
+    let (mut key, mut size) = (Key::default(), [0; 8]);
+    key.copy_from_slice(&head[..KEY_BYTES]);
+    size.copy_from_slice(&head[KEY_BYTES..KEY_BYTES + 8]);
+    let length = sum_bytes(u64::from_le_bytes(size));
+    if length as u64 > rest {
+        return Ok(None);
+    }
+    sums.resize(length, 0);
+    reader.read_exact(sums)?;
+    Ok((sum(key, size, sums) == head[KEY_BYTES + 8..]).then_some(key))
 }
 
 fn sum(key: Key, size: [u8; 8], sums: &[u8]) -> [u8; SUM_BYTES] {
