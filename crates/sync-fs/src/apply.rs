@@ -315,7 +315,7 @@ impl Workspace {
         let parent = parent.as_fd();
         let actual = self.actual(parent, path)?;
         if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
-            self.tree.record(path.clone(), seen.clone());
+            self.tree.record(path, seen);
             return Ok(Outcome::Done);
         }
         let Some(expected) = self.expect(parent, path, actual, from.as_ref())? else {
@@ -333,7 +333,7 @@ impl Workspace {
         if now_there.identity != stat.identity {
             return Err(self.stale(parent, path));
         }
-        self.tree.record(path.clone(), Seen::new(to.clone(), now_there, now()));
+        self.tree.record(path, &Seen::new(to.clone(), now_there, now()));
         Ok(Outcome::Done)
     }
 

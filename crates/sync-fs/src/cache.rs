@@ -1,28 +1,26 @@
 //! What was known when the last session ended, on the disk: a tree that has not changed is not read again.
 //!
-//! The file is the magic, the key, the records in the order of their paths, how many they are (8 bytes), and the BLAKE3 of
-//! all that. Numbers are little endian. A file that is not exactly that is as good as none: what it costs is time. It is
+//! The file is the magic, the key, the [chunks](crate::known::chunk) of what is known, each after its length (4 bytes, little
+//! endian), and the BLAKE3 of all that. A file that is not exactly that is as good as none: what it costs is time. It is
 //! written and read in pieces: an agent has little memory.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::fs::{fstatfs, renameat};
 use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::{self, Entry, Hash};
+use towline_sync_core::snapshot::Hash;
 
-use crate::disk::{Identity, Kind, Root, Stat, Timestamp, open_file, stat_of};
+use crate::disk::{Identity, Root, Stat, Timestamp, open_file, stat_of};
 use crate::inbox::Dirty;
+use crate::known::chunk::LONGEST_BYTES;
 use crate::known::{Known, Seen, now};
 use crate::stage::{create, remove};
 
-const MAGIC: &[u8; 16] = b"towline scan 02\n";
+const MAGIC: &[u8; 16] = b"towline scan 03\n";
 const HASH_BYTES: usize = 32;
 const HEAD_BYTES: usize = MAGIC.len() + HASH_BYTES;
-/// What follows the path in a record.
-const RECORD_BYTES: usize = HASH_BYTES + 3 * 8 + 5 * 4 + 3 * 8;
 const PIECE_BYTES: usize = 64 * 1024;
 /// The longest file read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
@@ -137,45 +135,19 @@ fn encode(
     mut keep: impl FnMut(&RelPath, &Seen) -> bool,
 ) -> io::Result<()> {
     let mut sum = blake3::Hasher::new();
-    let mut bytes = Vec::with_capacity(PIECE_BYTES + 8 * 1024);
+    let mut bytes = Vec::with_capacity(PIECE_BYTES + LONGEST_BYTES);
     bytes.extend(MAGIC);
     bytes.extend(key.0);
-    let mut count = 0_u64;
-    let mut last = "";
-    for (path, seen) in known.iter() {
-        let Entry::File(entry) = &seen.entry else { continue };
-        if !keep(path, seen) {
-            continue;
-        }
-        let text = path.as_str();
-        let shared = text.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
-        let shared = text.floor_char_boundary(shared);
-        let rest = &text.as_bytes()[shared..];
-        // A path has at most 4096 bytes.
-        for length in [shared, rest.len()] {
-            bytes.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-        }
-        bytes.extend(rest);
-        bytes.extend(entry.hash.0);
-        let Stat { identity, mode, size, modified, changed, born, owner, kind: _, mount_root: _ } = seen.stat;
-        for number in [identity.device, identity.inode, size] {
-            bytes.extend(number.to_le_bytes());
-        }
-        for number in [mode, owner, modified.1, changed.1, born.1] {
-            bytes.extend(number.to_le_bytes());
-        }
-        for number in [modified.0, changed.0, born.0] {
-            bytes.extend(number.to_le_bytes());
-        }
-        count += 1;
-        last = text;
+    known.write_down(&mut keep, &mut |chunk| {
+        bytes.extend(u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(chunk);
         if bytes.len() >= PIECE_BYTES {
             sum.update(&bytes);
             file.write_all(&bytes)?;
             bytes.clear();
         }
-    }
-    bytes.extend(count.to_le_bytes());
+        Ok(())
+    })?;
     sum.update(&bytes);
     bytes.extend(sum.finalize().as_bytes());
     file.write_all(&bytes)
@@ -185,83 +157,48 @@ fn decode(file: File, length: u64, key: Hash) -> Option<Known> {
     if length > MAX_BYTES {
         return None;
     }
-    let mut source = Source { file, left: length.checked_sub(HASH_BYTES as u64)?, bytes: Vec::new(), at: 0 };
-    let summed = source.left;
-    let mut sum = blake3::Hasher::new();
-    while source.fill(1)? {
-        sum.update(&source.bytes[source.at..]);
-        source.at = source.bytes.len();
-    }
-    source.left = HASH_BYTES as u64;
-    if source.take(HASH_BYTES)? != sum.finalize().as_bytes() {
+    let left = length.checked_sub(HASH_BYTES as u64)?;
+    let mut source = Source { file, left, bytes: Vec::new(), at: 0, sum: blake3::Hasher::new() };
+    let (magic, of) = source.take(HEAD_BYTES)?.split_at(MAGIC.len());
+    if magic != MAGIC || of != key.0 {
         return None;
     }
-    source.file.seek(SeekFrom::Start(0)).ok()?;
-    source.left = summed;
-    let mut head = Reader(source.take(HEAD_BYTES)?);
-    if head.take(MAGIC.len())? != MAGIC || head.array()? != key.0 {
-        return None;
+    let mut known = Known::default();
+    let mut last = Vec::new();
+    while source.rest() > 0 {
+        let length = u32::from_le_bytes(source.take(4)?.try_into().ok()?);
+        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_BYTES)?;
+        // What is not sound may be so only because the file is damaged: either way it is of no use.
+        known.push_chunk(source.take(length)?, &mut last).then_some(())?;
     }
-    let mut all = Vec::new();
-    let mut last = String::new();
-    while source.rest() > 8 {
-        let mut lengths = Reader(source.take(4)?);
-        let (shared, rest) = (u16::from_le_bytes(lengths.array()?), u16::from_le_bytes(lengths.array()?));
-        last.truncate(last.get(..shared.into())?.len());
-        last.push_str(std::str::from_utf8(source.take(rest.into())?).ok()?);
-        let mut reader = Reader(source.take(RECORD_BYTES)?);
-        let hash = Hash(reader.array()?);
-        let [device, inode, size] = [reader.long()?, reader.long()?, reader.long()?];
-        let [mode, owner, modified, changed, born] = [(); 5].map(|()| reader.word());
-        let times = [(); 3].map(|()| reader.long().map(u64::cast_signed));
-        let stat = Stat {
-            identity: Identity { device, inode },
-            kind: Kind::File,
-            mode: mode?,
-            size,
-            modified: (times[0]?, modified?),
-            changed: (times[1]?, changed?),
-            born: (times[2]?, born?),
-            owner: owner?,
-            mount_root: false,
-        };
-        let entry = Entry::File(snapshot::File { hash, size, executable: stat.is_executable() });
-        all.push((RelPath::new(last.as_str()).ok()?, Arc::new(Seen { entry, stat, racy: false })));
-    }
-    let count = u64::from_le_bytes(Reader(source.take(8)?).array()?);
-    (source.rest() == 0 && count == all.len() as u64).then(|| Known::new(all))
+    source.has_its_sum().then_some(known)
 }
 
 /// Reads a file in pieces.
 struct Source {
     file: File,
-    /// How much of the file is to be read yet.
+    /// How much of what the sum is of is to be read yet.
     left: u64,
     bytes: Vec<u8>,
     /// How much of `bytes` is done with.
     at: usize,
+    /// Of what was read.
+    sum: blake3::Hasher,
 }
 
 impl Source {
-    /// Reads until there are so many bytes, or all; tells whether there are. `None` when the file can't be read.
-    fn fill(&mut self, wanted: usize) -> Option<bool> {
-        if self.bytes.len() - self.at < wanted && self.left > 0 {
+    /// Returns so many bytes; `None` when there are not so many, or the file can't be read.
+    fn take(&mut self, length: usize) -> Option<&[u8]> {
+        while self.bytes.len() - self.at < length {
             self.bytes.drain(..self.at);
             self.at = 0;
-            let more = self.left.min(PIECE_BYTES as u64);
+            let (old, more) = (self.bytes.len(), self.left.min(PIECE_BYTES as u64));
             let read = (&self.file).take(more).read_to_end(&mut self.bytes).ok()?;
-            if read as u64 != more {
+            if read == 0 || read as u64 != more {
                 return None;
             }
+            self.sum.update(&self.bytes[old..]);
             self.left -= more;
-        }
-        Some(self.bytes.len() - self.at >= wanted)
-    }
-
-    /// Returns so many bytes; at most as many as are read at once.
-    fn take(&mut self, length: usize) -> Option<&[u8]> {
-        if !self.fill(length)? {
-            return None;
         }
         self.at += length;
         Some(&self.bytes[self.at - length..self.at])
@@ -271,28 +208,10 @@ impl Source {
     fn rest(&self) -> u64 {
         self.left + (self.bytes.len() - self.at) as u64
     }
-}
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn long(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn word(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
+    /// Tells whether what follows is the sum of all that was read.
+    fn has_its_sum(&mut self) -> bool {
+        let mut sum = [0; HASH_BYTES];
+        self.file.read_exact(&mut sum).is_ok() && sum == *self.sum.finalize().as_bytes()
     }
 }

@@ -52,7 +52,7 @@ impl Workspace {
     ) -> Step<Outcome> {
         let actual = self.actual(parent, path)?;
         if let Some(seen) = actual.as_ref().filter(|seen| seen.entry == *to) {
-            self.tree.record(path.clone(), seen.clone());
+            self.tree.record(path, seen);
             remove(self.stage()?.incoming(), name).map_err(|error| failed("tidy up after", path, &error))?;
             return Ok(Outcome::Done);
         }
@@ -89,7 +89,7 @@ impl Workspace {
                 let actual = self.actual(parent, path)?;
                 return match actual {
                     Some(seen) if seen.entry == Entry::Directory => {
-                        self.tree.record(path.clone(), seen);
+                        self.tree.record(path, &seen);
                         Ok(Outcome::Done)
                     }
                     _ => Err(self.stale(parent, path)),
@@ -100,7 +100,7 @@ impl Workspace {
         if let Ok(stat) = stat_at(parent, path.name())
             && stat.kind == Kind::Directory
         {
-            self.tree.record(path.clone(), Seen::new(Entry::Directory, stat, now()));
+            self.tree.record(path, &Seen::new(Entry::Directory, stat, now()));
         }
         Ok(Outcome::Done)
     }
@@ -159,10 +159,10 @@ impl Workspace {
             .look(parent, path.name(), path, Trust::Settled, &Departed::default())
             .map_err(|error| failed("look at", path, &error))?;
         if let Some(seen) = &seen
-            && self.tree.known.get(path).is_some_and(|known| known.entry == seen.entry && known != seen)
+            && self.tree.known.get(path).is_some_and(|known| known.entry == seen.entry && known != *seen)
         {
             // It need not be read again.
-            self.tree.record(path.clone(), seen.clone());
+            self.tree.record(path, seen);
         }
         Ok(seen)
     }
@@ -439,7 +439,7 @@ impl Workspace {
                     Some(stamp) => Seen::stamped(to.clone(), stat, stamp, now()),
                     None => Seen::new(to.clone(), stat, now()),
                 };
-                self.tree.record(path.clone(), seen);
+                self.tree.record(path, &seen);
             }
             _ => {
                 self.suspects.insert(path.clone(), true);

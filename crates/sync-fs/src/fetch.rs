@@ -8,7 +8,6 @@ use towline_sync_core::message::{Body, Found, MAX_BATCH_BYTES, MAX_SMALL_BYTES, 
 use towline_sync_core::snapshot::Hash;
 
 use crate::disk::{is_still, open_file};
-use crate::known::Seen;
 use crate::read::{Ops, read_small};
 use crate::scan::Trust;
 use crate::tree::Tree;
@@ -55,7 +54,7 @@ impl Tree {
         }
         let content = read_small(&mut file, stat.size)?;
         let still = is_still(file.as_fd(), &stat)?;
-        let known = self.unchanged(path, &stat, Trust::Settled).and_then(Seen::hash);
+        let known = self.unchanged(path, &stat, Trust::Settled).and_then(|seen| seen.hash());
         let hash = match known.filter(|_| still) {
             Some(hash) => hash,
             None => Hash::of(&content),

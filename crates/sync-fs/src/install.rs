@@ -177,7 +177,7 @@ impl Workspace {
         for (item, new) in batch.items.iter().zip(news.iter()) {
             // What was replaced was recorded then.
             if let (Ok(seen), None) = (&item.made, new.from) {
-                self.tree.record(new.path.clone(), seen.clone());
+                self.tree.record(&new.path, seen);
             }
         }
         failures(batch.items.into_iter().map(|item| item.made.err()))

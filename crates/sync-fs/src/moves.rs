@@ -28,7 +28,7 @@ impl Workspace {
         self.tree.forget(from);
         match stat_at(new.as_fd(), to.name()) {
             Ok(stat) if stat.is_moved(&seen.stat) => {
-                self.tree.record(to.clone(), Seen::new(seen.entry, stat, now()));
+                self.tree.record(to, &Seen::new(seen.entry, stat, now()));
             }
             // It was written to, or replaced, in the last moment: what it is now is told.
             _ => self.suspects.extend([(from.clone(), true), (to.clone(), true)]),
@@ -72,13 +72,13 @@ impl Workspace {
         .map_err(changed)?;
         for (path, at) in moves.iter().rev() {
             if let Some(seen) = self.tree.forget(path) {
-                self.tree.record(at.clone(), seen);
+                self.tree.record(at, &seen);
             }
         }
         // What was told of the old name in the last moment is looked for in vain.
         if self.is_as_told(moves.iter().map(|(_, at)| at)) {
             if let Ok(stat) = stat_at(new.as_fd(), to.name()) {
-                self.tree.record(to.clone(), Seen::new(Entry::Directory, stat, now()));
+                self.tree.record(to, &Seen::new(Entry::Directory, stat, now()));
             }
         } else {
             if let Some(watches) = &self.tree.watches {

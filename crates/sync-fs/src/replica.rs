@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use towline_sync_core::message::{Content, Failure, Outcome, Reply, Request, RootInfo, WatchMode};
-use towline_sync_core::outline::{Comparison, Outline};
+use towline_sync_core::outline::Outline;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::Change;
 
@@ -358,14 +358,27 @@ impl Worker {
         }
         let Self { session: Some(session), replies, listening, .. } = self else { return };
         let mut tell = |reply| *listening = *listening && replies(reply);
-        let known = session.workspace.tree.known.iter().map(|(path, seen)| (path, &seen.entry));
-        let Comparison { same, rest } = outline.compare(known);
+        let known = &session.workspace.tree.known;
+        let mut comparing = outline.comparing();
+        let mut walk = known.walk();
+        while let Some(at) = walk.next() {
+            if let (Some(path), Some(seen)) = (at.text(), at.seen()) {
+                comparing.push(path, &seen.entry);
+            }
+        }
+        let (same, rest) = comparing.end();
         tell(Reply::Same(same));
         let mut batch = Batch::default();
-        for (path, entry) in rest {
-            let size = entry_bytes(path, Some(entry));
-            if let Some(entries) = batch.push((path.clone(), entry.clone()), size) {
-                tell(Reply::Entries { entries, last: false });
+        for range in rest {
+            let mut walk = known.walk_at(range.start);
+            for _ in range {
+                let Some((path, seen)) = walk.next().and_then(|at| Some((at.rel_path()?, at.seen()?))) else {
+                    continue;
+                };
+                let size = entry_bytes(&path, Some(&seen.entry));
+                if let Some(entries) = batch.push((path, seen.entry), size) {
+                    tell(Reply::Entries { entries, last: false });
+                }
             }
         }
         tell(Reply::Entries { entries: batch.items, last: true });

@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, Opaque};
 
 use crate::disk::{Kind, Stat, read_link, stat_at};
-use crate::known::{Departed, Seen, now};
+use crate::known::{Departed, Position, Seen, now};
 use crate::read::{Also, file_entry, read_file};
 use crate::symlink::stays_beneath;
 use crate::tree::Tree;
@@ -30,7 +29,9 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) path: RelPath,
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) seen: Seen,
+    /// Where that is in what the walk [began with](Tree::base), if that is as good.
+    pub(crate) position: Option<Position>,
     /// A small file's content, if it was read and is wanted.
     pub(crate) content: Option<Vec<u8>>,
 }
@@ -85,12 +86,12 @@ impl Tree {
                 },
                 Kind::File => {
                     if let Some(seen) = self.unchanged(path, &stat, trust) {
-                        return Ok(Some((seen.clone(), None)));
+                        return Ok(Some((seen, None)));
                     }
                     if let Some(hash) = departed.hash(&stat) {
                         file_entry(hash, stat.size, &stat)
                     } else {
-                        let old = self.known.get(path).and_then(Seen::hash);
+                        let old = self.known.get(path).and_then(|seen| seen.hash());
                         match read_file(folder, name, Also { memory: &self.memory, old, keep }) {
                             Ok(read) => return Ok(Some(read)),
                             Err(error) if is_ours(&error) => return Err(error),
@@ -112,7 +113,7 @@ impl Tree {
     }
 
     /// Returns what is known of a file whose stat says that it has not changed.
-    pub(crate) fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<&Seen> {
+    pub(crate) fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<Seen> {
         let seen = self.known.get(path).or_else(|| self.remembered.get(path))?;
         seen.is_still(stat, trust).then_some(seen)
     }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry};
 
 use crate::disk::{Kind, Root, stat_at};
-use crate::known::{Departed, Known, Seen};
+use crate::known::{Departed, Known, Positions, Seen};
 use crate::scan::{Item, Trust, is_absent, is_ours};
 use crate::tree::Tree;
 use crate::walk::{Start, Walked};
@@ -23,8 +22,13 @@ enum Located {
     Stands(RelPath),
 }
 
-/// A folder's children by event, or a scan's.
-type Found = BTreeMap<RelPath, Arc<Seen>>;
+/// What a walk of everything has found.
+struct Gathered {
+    /// Where what was found is in what the walk [began with](Tree::base), where it is just that.
+    same: Positions,
+    /// The rest.
+    fresh: Known,
+}
 
 /// What turned out to have changed, each path once.
 #[derive(Debug, Default)]
@@ -72,13 +76,19 @@ impl Tree {
         eager: bool,
         emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
     ) -> io::Result<()> {
-        let found = self.walk_everything(eager, emit)?;
+        let Gathered { same, fresh } = self.walk_everything(eager, emit)?;
         self.problems.clear_entries();
-        for (path, seen) in &found {
-            self.problems.note(path, Some(&seen.entry));
+        let mut walk = fresh.walk();
+        while let Some(at) = walk.next() {
+            if let (Some(path), Some(seen)) = (at.rel_path(), at.seen()) {
+                self.problems.note(&path, Some(&seen.entry));
+            }
         }
-        self.known = Known::new(found);
-        self.known.compare(&std::mem::take(&mut self.remembered));
+        let remembered = std::mem::take(&mut self.remembered);
+        if self.known.is_empty() {
+            self.known = remembered;
+        }
+        self.known.update(&same, fresh);
         Ok(())
     }
 
@@ -87,9 +97,14 @@ impl Tree {
         &mut self,
         emit: &mut dyn FnMut(&RelPath, &Seen) -> io::Result<()>,
     ) -> io::Result<Vec<Change>> {
-        let found = self.walk_everything(false, &mut |item| emit(&item.path, &item.seen))?;
+        if self.known.is_empty() {
+            // Nothing of it was told of.
+            self.remembered = Known::default();
+        }
+        let gathered = self.walk_everything(false, &mut |item| emit(&item.path, &item.seen))?;
+        let Gathered { same, fresh } = gathered;
         let mut changes = Changes::default();
-        self.merge(None, found.into_iter().collect(), &mut changes);
+        self.replace(self.known.others(&same), &fresh, &mut changes);
         Ok(changes.into_ordered())
     }
 
@@ -97,15 +112,19 @@ impl Tree {
         &mut self,
         eager: bool,
         emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
-    ) -> io::Result<Vec<(RelPath, Arc<Seen>)>> {
+    ) -> io::Result<Gathered> {
         self.root.check()?;
         if let Some(watches) = &self.watches {
             watches.clear_trouble();
         }
-        let mut found = Vec::with_capacity(self.known.len().max(self.remembered.len()));
+        let mut same = self.base().positions();
+        let mut fresh = Known::default();
         let mut visit = |mut item: Item| {
             emit(&mut item)?;
-            found.push((item.path, item.seen));
+            match item.position {
+                Some(position) => same.insert(position),
+                None => fresh.insert(&item.path, &item.seen),
+            }
             Ok(())
         };
         let departed = Departed::default();
@@ -114,7 +133,7 @@ impl Tree {
         self.root.check()?;
         self.problems.set_names(problems);
         self.guard.reserve(&reserved, true);
-        Ok(found)
+        Ok(Gathered { same, fresh })
     }
 
     /// Looks at paths that may have changed (each with whether its content may have) and returns what did.
@@ -165,36 +184,34 @@ impl Tree {
         };
         let old = self.known.get(path);
         if seen.entry == Entry::Directory {
-            let same = old.is_some_and(|old| {
-                old.entry == Entry::Directory
-                    && (old.stat.identity, old.stat.born) == (seen.stat.identity, seen.stat.born)
-                    && old.stat.mode == seen.stat.mode
-            });
+            let same = old.is_some_and(|old| old.is_same_folder(&seen));
             let watched = self.watches.as_ref().is_none_or(|watches| watches.has(path));
             if same && watched {
                 // What is in it has events of its own.
-                self.record(path.clone(), seen);
+                self.record(path, &seen);
                 return Ok(());
             }
             if !same && let Some(watches) = &self.watches {
                 watches.remove(path);
             }
-        } else if path.ancestors().all(|folder| self.known.get(&folder).is_some()) {
+        } else if path.ancestors().all(|folder| self.known.contains(&folder)) {
             if let Some(watches) = &self.watches {
                 watches.remove(path);
             }
-            self.merge(Some(path), Found::from([(path.clone(), Arc::new(seen))]), changes);
+            let mut found = Known::default();
+            found.insert(path, &seen);
+            self.merge(path, &found, changes);
             return Ok(());
         }
-        let mut found = Found::new();
+        let mut found = Known::default();
         let mut visit = |item: Item| {
-            found.insert(item.path, item.seen);
+            found.insert(&item.path, &item.seen);
             Ok(())
         };
         let Walked { problems, reserved } = self.walk(Start::At(path), departed, &mut visit)?;
         self.problems.add_names(problems);
         self.guard.reserve(&reserved, false);
-        self.merge(Some(path), found, changes);
+        self.merge(path, &found, changes);
         Ok(())
     }
 
@@ -229,25 +246,33 @@ impl Tree {
     }
 
     /// Replaces what is known at and below `path` by what was found there.
-    fn merge(&mut self, path: Option<&RelPath>, found: Found, changes: &mut Changes) {
-        for path in self.known.at_or_below(path).into_iter().rev() {
-            if found.contains_key(&path) {
-                continue;
-            }
+    fn merge(&mut self, path: &RelPath, found: &Known, changes: &mut Changes) {
+        let known = self.known.at_or_below(Some(path));
+        self.replace(known, found, changes);
+    }
+
+    /// Replaces what is known at these paths by what was found, there and elsewhere.
+    fn replace(&mut self, known: Vec<RelPath>, found: &Known, changes: &mut Changes) {
+        for path in known.into_iter().rev().filter(|path| !found.contains(path)) {
             self.forget(&path);
             // What can't be seen any more is not gone.
-            let hidden = path
-                .ancestors()
-                .any(|folder| found.get(&folder).is_some_and(|seen| matches!(seen.entry, Entry::Opaque(_))));
-            if !hidden {
+            let hides = |folder: RelPath| {
+                found.get(&folder).is_some_and(|seen| matches!(seen.entry, Entry::Opaque(_)))
+            };
+            if !path.ancestors().any(hides) {
                 changes.0.insert(path, None);
             }
         }
-        for (path, seen) in found {
-            if self.known.get(&path).is_none_or(|old| old.entry != seen.entry) {
-                changes.0.insert(path.clone(), Some(seen.entry.clone()));
+        let mut walk = found.walk();
+        while let Some(at) = walk.next() {
+            let (Some(path), Some(seen)) = (at.rel_path(), at.seen()) else { continue };
+            let old = self.known.get(&path);
+            if old.as_ref() != Some(&seen) {
+                self.record(&path, &seen);
             }
-            self.record(path, seen);
+            if old.is_none_or(|old| old.entry != seen.entry) {
+                changes.0.insert(path, Some(seen.entry));
+            }
         }
     }
 }

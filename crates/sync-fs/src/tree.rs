@@ -56,20 +56,19 @@ impl Tree {
         }
     }
 
-    /// Returns what is known to stand at the path of this text, or did when the last session ended.
-    pub(crate) fn find(&self, path: &str) -> Option<(&RelPath, &Arc<Seen>)> {
-        self.known.find(path).or_else(|| self.remembered.find(path))
+    /// Returns what a walk of everything begins with: what is known, or was when the last session ended.
+    pub(crate) fn base(&self) -> &Known {
+        if self.known.is_empty() { &self.remembered } else { &self.known }
     }
 
     /// Records what stands at `path` now.
-    pub(crate) fn record(&mut self, path: RelPath, seen: impl Into<Arc<Seen>>) {
-        let seen = seen.into();
-        self.problems.note(&path, Some(&seen.entry));
+    pub(crate) fn record(&mut self, path: &RelPath, seen: &Seen) {
+        self.problems.note(path, Some(&seen.entry));
         self.known.insert(path, seen);
     }
 
     /// Forgets what stood at `path`.
-    pub(crate) fn forget(&mut self, path: &RelPath) -> Option<Arc<Seen>> {
+    pub(crate) fn forget(&mut self, path: &RelPath) -> Option<Seen> {
         self.problems.note(path, None);
         self.known.remove(path)
     }

@@ -14,7 +14,7 @@ use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Entry, Opaque};
 
 use crate::disk::{Kind, Names, Stat, open_folder, stat_at, stat_of};
-use crate::known::{Departed, Seen, now};
+use crate::known::{Cursor, Departed, Position, Seen, now};
 use crate::read::{Also, read_file};
 use crate::rules::FolderRules;
 use crate::scan::{Item, Trust, is_absent, is_ours, is_replaced};
@@ -59,10 +59,11 @@ struct Job {
     parent: Arc<OwnedFd>,
     is_ignored: bool,
     held: Held,
+    known: Option<(Position, Seen)>,
 }
 
 /// Ignored folders above a place that are reported only when something below them is.
-type Held = Option<Arc<Vec<(RelPath, Arc<Seen>)>>>;
+type Held = Option<Arc<Vec<(RelPath, Seen)>>>;
 
 /// A part of what a folder holds.
 #[derive(Debug, Default)]
@@ -78,6 +79,8 @@ struct Walker<'a> {
     tree: &'a Tree,
     departed: &'a Departed,
     eager: bool,
+    /// In what was known, or remembered.
+    known: Cursor<'a>,
     names: Names,
     /// The path of the entry that is looked at.
     text: String,
@@ -102,7 +105,8 @@ impl Tree {
             if let (Some(held), false) = (piece.held, piece.items.is_empty()) {
                 for (path, seen) in held.iter() {
                     if reported.insert(path.clone()) {
-                        visit(Item { path: path.clone(), seen: Arc::clone(seen), content: None })?;
+                        let (path, seen) = (path.clone(), seen.clone());
+                        visit(Item { path, seen, content: None, position: None })?;
                     }
                 }
             }
@@ -111,7 +115,7 @@ impl Tree {
         match start {
             Start::Root { eager } => {
                 let parent = Arc::new(self.root.open_to_list(None)?);
-                let job = Job { path: None, parent, is_ignored: false, held: None };
+                let job = Job { path: None, parent, is_ignored: false, held: None, known: None };
                 self.walk_together(job, eager, departed, &mut take)?;
             }
             Start::At(path) => {
@@ -162,6 +166,7 @@ impl<'a> Walker<'a> {
             tree,
             departed,
             eager,
+            known: tree.base().cursor(),
             names: Names::default(),
             text: String::new(),
             buffer: vec![MaybeUninit::uninit(); 32 * 1024],
@@ -175,10 +180,10 @@ impl<'a> Walker<'a> {
         let parent = Arc::new(self.tree.root.open_parent(path)?);
         let mut held = Vec::new();
         for folder in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
-            if self.tree.known.get(&folder).is_none() {
+            if !self.tree.known.contains(&folder) {
                 let above = self.tree.root.open_parent(&folder)?;
                 let found = stat_at(above.as_fd(), folder.name())?;
-                held.push((folder, Arc::new(Seen::new(Entry::Directory, found, now()))));
+                held.push((folder, Seen::new(Entry::Directory, found, now())));
             }
         }
         self.piece.held = (!held.is_empty()).then(|| Arc::new(held));
@@ -188,7 +193,7 @@ impl<'a> Walker<'a> {
 
     /// Reports what a folder holds; the folders in it are `jobs` after that.
     fn folder(&mut self, job: Job, take: &mut dyn FnMut(Piece) -> io::Result<()>) -> io::Result<()> {
-        let Job { path, parent, is_ignored, held } = job;
+        let Job { path, parent, is_ignored, held, known } = job;
         self.hold(held, take)?;
         let Some((fd, seen)) = self.enter(path.as_ref(), &parent, is_ignored)? else {
             return Ok(());
@@ -196,12 +201,14 @@ impl<'a> Walker<'a> {
         if let (Some(path), Some(seen)) = (&path, seen) {
             // An ignored folder that was reported once stays reported while it stands: its last child's end is not its
             // own.
-            if is_ignored && self.tree.known.get(path).is_none() {
+            if is_ignored && !self.tree.known.contains(path) {
                 let mut held = self.piece.held.as_deref().cloned().unwrap_or_default();
-                held.push((path.clone(), Arc::new(seen)));
+                held.push((path.clone(), seen));
                 self.hold(Some(Arc::new(held)), take)?;
             } else {
-                self.report(path.clone(), seen, None);
+                let position =
+                    known.filter(|(_, known)| known.is_same_folder(&seen)).map(|(position, _)| position);
+                self.report(path.clone(), seen, None, position);
             }
         }
         let names = std::mem::take(&mut self.names);
@@ -258,13 +265,15 @@ impl<'a> Walker<'a> {
             Err(_) if is_ignored => return Ok(None),
             Err(_) => {
                 let stat = stat_at(parent.as_fd(), path.name()).unwrap_or(Stat::UNKNOWN);
-                self.report(path.clone(), Seen::new(Entry::Opaque(Opaque::Unreadable), stat, taken), None);
+                let seen = Seen::new(Entry::Opaque(Opaque::Unreadable), stat, taken);
+                self.report(path.clone(), seen, None, None);
                 return Ok(None);
             }
         };
         if self.tree.is_mount(path, &stat) {
             if !is_ignored {
-                self.report(path.clone(), Seen::new(Entry::Opaque(Opaque::Mount), stat, taken), None);
+                let seen = Seen::new(Entry::Opaque(Opaque::Mount), stat, taken);
+                self.report(path.clone(), seen, None, None);
             }
             return Ok(None);
         }
@@ -290,7 +299,7 @@ impl<'a> Walker<'a> {
         match looked {
             // Now it is a folder again: whoever plays with us is not to be believed.
             Some((seen, _)) if seen.entry == Entry::Directory => return Err(error),
-            Some((seen, content)) if !is_ignored => self.report(path.clone(), seen, content),
+            Some((seen, content)) if !is_ignored => self.report(path.clone(), seen, content, None),
             Some(_) | None => {}
         }
         Ok(())
@@ -316,13 +325,11 @@ impl<'a> Walker<'a> {
             let child = std::str::from_utf8(bytes).ok().map(|name| {
                 text.truncate(folder);
                 text.push_str(name);
-                match tree.find(&text) {
-                    Some((path, seen)) => Ok((path.clone(), Some(seen))),
-                    None => RelPath::new(text.as_str()).map(|path| (path, None)),
-                }
+                RelPath::new(text.as_str())
             });
             let problem = match child {
-                Some(Ok((child, known))) => {
+                Some(Ok(child)) => {
+                    let known = self.known.find(child.as_str());
                     self.name(fd, &rules, child, known, kind)?;
                     if self.piece.items.len() >= PIECE.0 || self.piece.bytes >= PIECE.1 {
                         self.piece(take)?;
@@ -346,9 +353,10 @@ impl<'a> Walker<'a> {
         folder: &Arc<OwnedFd>,
         rules: &FolderRules<'_>,
         path: RelPath,
-        known: Option<&Arc<Seen>>,
+        known: Option<(Position, Seen)>,
         kind: FileType,
     ) -> io::Result<()> {
+        let mut known = known;
         let tree = self.tree;
         if tree.guard.is_reserved(&path) {
             self.piece.walked.reserved.extend(stat_at(folder.as_fd(), path.name()));
@@ -361,14 +369,15 @@ impl<'a> Walker<'a> {
         let is_mount = !tree.mounts.is_empty() && tree.mounts.contains(&path);
         match kind {
             FileType::Directory if !is_mount => {
-                return self.enqueue(folder, path, verdict.ignored);
+                return self.enqueue(folder, path, verdict.ignored, known);
             }
             FileType::RegularFile if known.is_some() => {
-                if let (Some(seen), Ok(stat)) = (known, stat_at(folder.as_fd(), path.name()))
-                    && seen.is_still(&stat, Trust::Settled)
+                if let Ok(stat) = stat_at(folder.as_fd(), path.name())
                     && !tree.is_mount(&path, &stat)
+                    && let Some((position, seen)) =
+                        known.take_if(|(_, seen)| seen.is_still(&stat, Trust::Settled))
                 {
-                    self.report(path, Arc::clone(seen), None);
+                    self.report(path, seen, None, Some(position));
                     return Ok(());
                 }
             }
@@ -376,7 +385,7 @@ impl<'a> Walker<'a> {
             FileType::RegularFile if !is_mount && self.departed.is_empty() => {
                 let also = Also { memory: &tree.memory, old: None, keep: self.eager };
                 if let Ok((seen, content)) = read_file(folder.as_fd(), path.name(), also) {
-                    self.report(path, seen, content);
+                    self.report(path, seen, content, None);
                     return Ok(());
                 }
             }
@@ -399,25 +408,33 @@ impl<'a> Walker<'a> {
         )?;
         match looked {
             None => Ok(()),
-            Some((seen, _)) if seen.entry == Entry::Directory => self.enqueue(folder, path, verdict.ignored),
+            Some((seen, _)) if seen.entry == Entry::Directory => {
+                self.enqueue(folder, path, verdict.ignored, known)
+            }
             Some(_) if verdict.ignored => Ok(()),
             Some((seen, content)) => {
-                self.report(path, seen, content);
+                self.report(path, seen, content, None);
                 Ok(())
             }
         }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the last step of a look at a name")]
-    fn enqueue(&mut self, folder: &Arc<OwnedFd>, path: RelPath, is_ignored: bool) -> io::Result<()> {
+    fn enqueue(
+        &mut self,
+        folder: &Arc<OwnedFd>,
+        path: RelPath,
+        is_ignored: bool,
+        known: Option<(Position, Seen)>,
+    ) -> io::Result<()> {
         let held = self.piece.held.clone();
-        self.jobs.push(Job { path: Some(path), parent: Arc::clone(folder), is_ignored, held });
+        self.jobs.push(Job { path: Some(path), parent: Arc::clone(folder), is_ignored, held, known });
         Ok(())
     }
 
-    fn report(&mut self, path: RelPath, seen: impl Into<Arc<Seen>>, content: Option<Vec<u8>>) {
+    fn report(&mut self, path: RelPath, seen: Seen, content: Option<Vec<u8>>, position: Option<Position>) {
         self.piece.bytes += content.as_ref().map_or(0, Vec::len);
-        self.piece.items.push(Item { path, seen: seen.into(), content });
+        self.piece.items.push(Item { path, seen, position, content });
     }
 
     /// Hands over what was found since the last time.

@@ -446,7 +446,7 @@ fn small_files_are_fetched_together() {
     let mut seen = desk.workspace().tree.known.get(&path("believed")).unwrap().clone();
     seen.racy = false;
     seen.entry = file(b"1234");
-    desk.workspace().tree.record(path("believed"), seen);
+    desk.workspace().tree.record(&path("believed"), &seen);
     let asked = [
         ("f", expect(b"real"), true),
         ("d/x", expect(b"1"), true),

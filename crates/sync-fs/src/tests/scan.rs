@@ -223,7 +223,7 @@ fn an_eager_scan_brings_small_files_along() {
     let tree = &mut desk.workspace().tree;
     let mut seen = tree.known.get(&path("known")).unwrap().clone();
     seen.racy = false;
-    tree.record(path("known"), seen);
+    tree.record(&path("known"), &seen);
     let mut contents = Vec::new();
     tree.scan_with(true, &mut |item| {
         contents.extend(item.content.as_ref().map(|_| item.path.to_string()));
@@ -241,8 +241,9 @@ fn messages_of_a_scan_are_bounded() {
         let content = (number % 10 == 0).then(|| vec![0; 60_000]);
         let seen = Seen::new(file(b""), crate::disk::Stat::UNKNOWN, (0, 0));
         let path = path(&format!("{}/{number}", "d".repeat(250)));
-        report
-            .push(&mut crate::scan::Item { path, seen: seen.into(), content }, &mut |reply| told.push(reply));
+        report.push(&mut crate::scan::Item { path, seen, content, position: None }, &mut |reply| {
+            told.push(reply);
+        });
     }
     report.end(&mut |reply| told.push(reply));
     let mut count = 0;
@@ -311,7 +312,7 @@ fn unchanged_files_are_not_read_again() {
     // As if the stat had been taken an hour after the change: then it is believed.
     seen.racy = false;
     seen.entry = file(b"believed");
-    desk.workspace().tree.record(path("f"), seen);
+    desk.workspace().tree.record(&path("f"), &seen);
     assert_eq!(scan(&mut desk.workspace().tree)["f"], file(b"believed"));
 }
 
