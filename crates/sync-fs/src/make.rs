@@ -25,8 +25,6 @@ use crate::thread;
 pub(crate) const MAX_DRAFTS: usize = 128;
 /// So many files are worth another thread.
 const SHARE: usize = 16;
-/// How many files a thread takes on at once, which are mostly in one folder.
-const CLAIM: usize = 4;
 
 /// A file that is to be made.
 pub(crate) struct Draft {
@@ -52,14 +50,9 @@ impl Maker<'_> {
     pub(crate) fn make_all(&self, drafts: &[Draft], threads: usize) -> Vec<(usize, Step<Seen>)> {
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(drafts.len())));
         let make = || {
-            loop {
-                let first = next.fetch_add(CLAIM, Ordering::Relaxed);
-                let claimed: Vec<_> =
-                    drafts.iter().skip(first).take(CLAIM).map(|draft| self.draft(draft)).collect();
-                if claimed.is_empty() {
-                    return;
-                }
-                done.lock().unwrap_or_else(PoisonError::into_inner).extend(claimed);
+            while let Some(draft) = drafts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let seen = self.draft(draft);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((draft.index, seen));
             }
         };
         std::thread::scope(|scope| {
@@ -72,12 +65,11 @@ impl Maker<'_> {
         done.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draft(&self, draft: &Draft) -> (usize, Step<Seen>) {
-        let made = match &self.news[draft.index].body {
+    fn draft(&self, draft: &Draft) -> Step<Seen> {
+        match &self.news[draft.index].body {
             Body::Whole(content) => self.make(draft, content),
             Body::Delta(_) | Body::Past { .. } => Err(Outcome::NeedContent),
-        };
-        (draft.index, made)
+        }
     }
 
     /// Makes a file, if the content is what it must be.
