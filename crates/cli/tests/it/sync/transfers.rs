@@ -57,7 +57,8 @@ fn an_agent_is_the_other_end() {
         let (sent, plain) =
             (number(&stats["wire"]["sentBytes"]), number(&stats["wire"]["sentBytesUnpacked"]));
         assert!(plain > 200_000.0, "{stats}");
-        assert_eq!(sent < 100_000.0, compress.is_some(), "{stats}");
+        // The first of what is sent is packed in any case.
+        assert!(sent < 100_000.0, "{stats}");
         assert!(
             number(&stats["remote"]["peakKibibytes"]) > 0.0 && number(&stats["seconds"]) > 0.0,
             "{stats}"
