@@ -313,7 +313,7 @@ fn packing_is_chosen_where_it_pays() {
         check_reader(what, (rate, f64::INFINITY), compression, kind, expected);
     };
     let (text, noise) = (1, 3);
-    check_reader("a reader that is slow", (2e9, 50e6), Compression::Auto, text, 0.8..1.01);
+    check_reader("a reader that is slow", (2e9, 50e6), Compression::Auto, text, 0.7..1.01);
     check("a fast link", 2e9, Compression::Auto, text, 0.85..0.95);
     check("a fast link, and told to", 2e9, Compression::Always, text, 0.05..0.7);
     check("a slow link", 20e6, Compression::Auto, text, 0.05..0.7);
