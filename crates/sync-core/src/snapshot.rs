@@ -88,6 +88,12 @@ pub enum Opaque {
     Protected,
 }
 
+impl Opaque {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Special, Self::Unreadable, Self::OutsideLink, Self::Mount, Self::Name, Self::Protected];
+}
+
 /// Everything a replica holds, by path.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot(pub BTreeMap<RelPath, Entry>);

@@ -76,13 +76,17 @@ impl Tree {
         eager: bool,
         emit: &mut dyn FnMut(&mut Item) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Gathered { same, fresh } = self.walk_everything(eager, emit)?;
-        self.problems.clear_entries();
-        let mut walk = fresh.walk();
-        while let Some(at) = walk.next() {
-            if let (Some(path), Some(seen)) = (at.rel_path(), at.seen()) {
-                self.problems.note(&path, Some(&seen.entry));
+        let mut left_alone = Vec::new();
+        let mut visit = |item: &mut Item| {
+            if matches!(item.seen.entry, Entry::Opaque(_)) {
+                left_alone.push((item.path.clone(), item.seen.entry.clone()));
             }
+            emit(item)
+        };
+        let Gathered { same, fresh } = self.walk_everything(eager, &mut visit)?;
+        self.problems.clear_entries();
+        for (path, entry) in &left_alone {
+            self.problems.note(path, Some(entry));
         }
         let remembered = std::mem::take(&mut self.remembered);
         if self.known.is_empty() {

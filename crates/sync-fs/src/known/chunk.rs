@@ -572,13 +572,5 @@ impl Reader<'_> {
 }
 
 fn opaque(number: u8) -> Option<Opaque> {
-    let all = [
-        Opaque::Special,
-        Opaque::Unreadable,
-        Opaque::OutsideLink,
-        Opaque::Mount,
-        Opaque::Name,
-        Opaque::Protected,
-    ];
-    all.into_iter().find(|opaque| *opaque as u8 == number)
+    Opaque::ALL.into_iter().find(|opaque| *opaque as u8 == number)
 }

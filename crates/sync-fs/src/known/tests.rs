@@ -81,14 +81,6 @@ fn stat() -> BoxedStrategy<Stat> {
 }
 
 fn seen() -> BoxedStrategy<Seen> {
-    let opaque = [
-        Opaque::Special,
-        Opaque::Unreadable,
-        Opaque::OutsideLink,
-        Opaque::Mount,
-        Opaque::Name,
-        Opaque::Protected,
-    ];
     let content = (any::<[u8; 32]>(), any::<(u64, bool)>(), prop::bool::weighted(0.8));
     let file = (stat(), content).prop_map(|(mut stat, (hash, (size, executable), is_real))| {
         let mut file = File { hash: Hash(hash), size, executable };
@@ -104,7 +96,7 @@ fn seen() -> BoxedStrategy<Seen> {
         2 => stat().prop_map(|stat| (Entry::Directory, Stat { kind: Kind::Directory, ..stat })),
         1 => stat().prop_map(|stat| (Entry::Directory, stat)),
         2 => (stat(), target).prop_map(|(stat, target)| (Entry::Symlink { target }, Stat { kind: Kind::Symlink, ..stat })),
-        1 => (stat(), prop::sample::select(opaque.to_vec())).prop_map(|(stat, opaque)| (Entry::Opaque(opaque), stat)),
+        1 => (stat(), prop::sample::select(&Opaque::ALL)).prop_map(|(stat, opaque)| (Entry::Opaque(opaque), stat)),
     ];
     (entry, prop::bool::weighted(0.2)).prop_map(|((entry, stat), racy)| Seen { entry, stat, racy }).boxed()
 }

@@ -471,14 +471,7 @@ fn lies_about_what_is_there() {
             announce(laptop);
         });
     }
-    for opaque in [
-        Opaque::Special,
-        Opaque::Unreadable,
-        Opaque::OutsideLink,
-        Opaque::Mount,
-        Opaque::Name,
-        Opaque::Protected,
-    ] {
+    for opaque in Opaque::ALL {
         check(&format!("{opaque:?} in place of files"), End::LeftAlone, Laptop::in_sync(), |laptop| {
             let changes = ["mine", "sub", "new"].map(|at| laptop.pod.put(at, Entry::Opaque(opaque), b""));
             laptop.hear(&[Reply::Changed(changes.to_vec())]);
