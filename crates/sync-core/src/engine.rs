@@ -23,6 +23,7 @@ mod replica;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::base::{Base, BaseDelta};
 use crate::message::{Failure, MAX_SMALL_BYTES, Open, Request, WatchMode};
@@ -43,6 +44,9 @@ use problems::Problems;
 use queue::Queue;
 use replica::{Replica, State};
 use status::Progress;
+
+/// A side that takes longer to answer is busy, not far away.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// One of the two replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,15 +84,17 @@ impl Side {
 pub struct EngineConfig {
     /// Which way changes travel.
     pub mode: Mode,
-    /// The most small operations under way at once, for each side.
+    /// The most small operations under way at once, for each side; more where the other side is far away.
     pub small_operations: usize,
-    /// The most bytes of small files under way at once, for each side.
+    /// The most bytes of small files under way at once, for each side; more where the other side is far away.
     pub small_bytes: u64,
+    /// The most bytes of small files that wait at once for their content from the local side: an edit waits as long.
+    pub unread_bytes: u64,
     /// Files up to this many bytes travel together; [`MAX_SMALL_BYTES`] at most.
     pub batched_size: u64,
     /// Files above this many bytes wait for each other, and never in front of small ones.
     pub bulk_size: u64,
-    /// The most large files under way at once, for each side.
+    /// The most large files under way at once, for each side; more where the other side is far away.
     pub bulk_operations: usize,
     /// From this many bytes on, a changed file that travels by itself is sent as the difference to the receiver's
     /// version.
@@ -110,6 +116,7 @@ impl Default for EngineConfig {
             mode: Mode::TwoWay,
             small_operations: 1024,
             small_bytes: 8 * 1024 * 1024,
+            unread_bytes: 2 * 1024 * 1024,
             batched_size: MAX_SMALL_BYTES,
             bulk_size: 256 * 1024,
             bulk_operations: 2,
@@ -381,7 +388,22 @@ impl Engine {
 
     /// Tells whether so much content is on its way that a driver should not take replies of the local side.
     pub fn is_full(&self) -> bool {
-        self.eager.bytes() > self.config.small_bytes
+        self.eager.bytes() > self.config.small_bytes + self.flights.more_bytes()
+    }
+
+    /// Says how long the remote side takes to answer at least: so much more is under way at once.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.flights.round_trip = round_trip.min(LONGEST_ROUND_TRIP);
+    }
+
+    /// Tells whether everything that is to be done has been asked for, and only answers are waited for.
+    pub fn is_all_asked(&self) -> bool {
+        let is_idle = |side: Side| {
+            self.queues[side as usize].len() == 0
+                && self.waiting[side as usize].is_empty()
+                && self.outboxes[side as usize].is_empty()
+        };
+        self.flights.are_all_finishing() && self.eager.is_idle() && Side::BOTH.into_iter().all(is_idle)
     }
 
     fn view(&self) -> View<'_> {

@@ -11,7 +11,7 @@ use towline_sync_core::snapshot::Entry;
 use crate::record::{self, Loss};
 
 /// So many questions for content are remembered: more than are under way at any time.
-const MAX_READERS: usize = 8192;
+const MAX_READERS: usize = 32 * 1024;
 
 /// What a pair has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -83,6 +83,9 @@ pub struct Pair {
     rescan: Duration,
     ledger: Ledger,
     settling: Option<Settling>,
+    questions: Questions,
+    /// When the other side was asked for the first time; until it answers.
+    asked: Option<Instant>,
 }
 
 /// Who waits until both sides have said all.
@@ -91,6 +94,51 @@ struct Settling {
     settled_tx: tokio::sync::oneshot::Sender<()>,
     /// Whether each side still has to answer.
     awaited: [bool; 2],
+}
+
+/// Questions by which a side shows that it has answered all before.
+#[derive(Debug, Default)]
+struct Questions {
+    /// Not answered yet.
+    open: [u32; 2],
+    /// Nothing was asked since the last.
+    is_last: [bool; 2],
+}
+
+impl Questions {
+    fn ask(&mut self, side: Side) -> Request {
+        self.open[side as usize] += 1;
+        self.is_last[side as usize] = true;
+        Request::Fetch { id: SETTLED, files: Vec::new() }
+    }
+
+    /// Adds a question to requests that go to a side, if it is wanted.
+    fn follow(&mut self, side: Side, requests: &mut Vec<Request>, is_wanted: bool) {
+        if !requests.is_empty() {
+            self.is_last[side as usize] = false;
+            if is_wanted {
+                requests.push(self.ask(side));
+            }
+        }
+    }
+
+    fn is_last(&self, side: Side) -> bool {
+        self.is_last[side as usize]
+    }
+
+    fn is_open(&self, side: Side) -> bool {
+        self.open[side as usize] > 0
+    }
+
+    fn answered(&mut self, side: Side) {
+        let open = &mut self.open[side as usize];
+        *open = open.saturating_sub(1);
+    }
+
+    /// Forgets what a side was asked that is gone.
+    fn forget(&mut self, side: Side) {
+        (self.open[side as usize], self.is_last[side as usize]) = (0, false);
+    }
 }
 
 /// Returns the folder below a pair's state in which the losing bytes of conflicts and the trash are kept.
@@ -117,7 +165,16 @@ impl Pair {
     /// [`SyncError::Busy`] when another process has the pair, [`SyncError::State`] when its files can't be used.
     pub fn open(options: PairOptions) -> Result<Self, SyncError> {
         let (store, base) = BaseStore::open(&options.state, &options.local)?;
-        let pair = Self { options, store, base, rescan: RESCAN, ledger: Ledger::default(), settling: None };
+        let pair = Self {
+            options,
+            store,
+            base,
+            rescan: RESCAN,
+            ledger: Ledger::default(),
+            settling: None,
+            questions: Questions::default(),
+            asked: None,
+        };
         pair.describe(&pair.options.remote.root, None, None)?;
         Ok(pair)
     }
@@ -262,6 +319,8 @@ impl Pair {
             Command::Connect(peer) => {
                 *remote = Some(peer);
                 engine.connect(Side::Remote, self.options.remote.clone());
+                self.questions.forget(Side::Remote);
+                self.asked = Some(Instant::now());
             }
             Command::Disconnect => {
                 *remote = None;
@@ -280,13 +339,18 @@ impl Pair {
                 let _ = counters_tx.send(self.ledger.counters());
             }
             Command::Settle(settled_tx) => {
-                self.settling = Some(Settling { settled_tx, awaited: [true; 2] });
                 // The answer comes after all that they have to say.
-                let question = || vec![Request::Fetch { id: SETTLED, files: Vec::new() }];
-                local.send(&mut question()).await?;
-                if let Some(remote) = remote {
-                    remote.send(&mut question()).await?;
+                if !self.questions.is_last(Side::Local) {
+                    local.send(&mut vec![self.questions.ask(Side::Local)]).await?;
                 }
+                let mut awaited = [self.questions.is_open(Side::Local), true];
+                if let Some(remote) = remote {
+                    if !self.questions.is_last(Side::Remote) {
+                        remote.send(&mut vec![self.questions.ask(Side::Remote)]).await?;
+                    }
+                    awaited[Side::Remote as usize] = self.questions.is_open(Side::Remote);
+                }
+                self.settling = Some(Settling { settled_tx, awaited });
             }
         }
         Ok(())
@@ -294,12 +358,19 @@ impl Pair {
 
     /// Hands over what a side said.
     fn take(&mut self, engine: &mut Engine, side: Side, replies: &mut Vec<Reply>) -> Result<(), String> {
+        if side == Side::Remote
+            && let Some(asked) = self.asked.take()
+        {
+            // The root was opened meanwhile, too, which is quick.
+            engine.set_round_trip(asked.elapsed());
+        }
         for reply in replies.drain(..) {
             match reply {
-                // Nobody may wait for it any more.
                 Reply::Fetched { id: SETTLED, .. } => {
+                    self.questions.answered(side);
+                    // Nobody may wait for it any more.
                     if let Some(settling) = &mut self.settling {
-                        settling.awaited[side as usize] = false;
+                        settling.awaited[side as usize] = self.questions.is_open(side);
                     }
                 }
                 reply => engine.handle_reply(side, reply).map_err(|error| error.to_string())?,
@@ -328,6 +399,10 @@ impl Pair {
                 .map_err(|error| format!("writing the sync base: {error}"))?;
         }
         let [mut to_local, mut to_remote] = batches;
+        // Who syncs once wants to know when nothing follows any more.
+        let is_wanted = !self.options.remote.watch && engine.is_all_asked();
+        self.questions.follow(Side::Local, &mut to_local, is_wanted);
+        self.questions.follow(Side::Remote, &mut to_remote, is_wanted);
         if !to_local.is_empty() {
             local.send(&mut to_local).await?;
         }

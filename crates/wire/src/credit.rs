@@ -25,6 +25,11 @@ const USUAL_RATE: u64 = 10_000_000;
 /// How long bytes may wait in the path's buffers on top of its own delay.
 const QUEUE_TARGET: Duration = Duration::from_millis(50);
 
+/// A window grows at most by this factor at once.
+const MAX_GROWTH: u32 = 8;
+/// When nothing came for so long, what comes then is looked at by itself.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What the peer lets us send on one channel.
 #[derive(Debug, Clone)]
 pub(crate) struct SendCredit(u64);
@@ -63,9 +68,10 @@ pub(crate) struct ReceiveWindow {
     unconsumed: u32,
     /// To be granted with the next credit frame.
     owed: u32,
-    /// Consumed since then.
+    /// Consumed since the window last grew, or could have.
     consumed: u32,
     since: Instant,
+    received_at: Instant,
 }
 
 impl ReceiveWindow {
@@ -74,7 +80,16 @@ impl ReceiveWindow {
         let window = window.clamp(INITIAL_WINDOW, MAX_WINDOW);
         let max = max.clamp(window, MAX_WINDOW);
         let owed = window - INITIAL_WINDOW;
-        Self { window, max, allowance: INITIAL_WINDOW, unconsumed: 0, owed, consumed: 0, since: now }
+        Self {
+            window,
+            max,
+            allowance: INITIAL_WINDOW,
+            unconsumed: 0,
+            owed,
+            consumed: 0,
+            since: now,
+            received_at: now,
+        }
     }
 
     pub(crate) fn window(&self) -> u32 {
@@ -86,12 +101,17 @@ impl ReceiveWindow {
     }
 
     /// Returns false when the peer sent more than it was granted.
-    pub(crate) fn receive(&mut self, bytes: usize) -> bool {
+    pub(crate) fn receive(&mut self, now: Instant, bytes: usize) -> bool {
         let Some((bytes, rest)) =
             u32::try_from(bytes).ok().and_then(|bytes| Some((bytes, self.allowance.checked_sub(bytes)?)))
         else {
             return false;
         };
+        // What trickled in before says nothing about how fast the rest will be taken.
+        let pause = now.saturating_duration_since(std::mem::replace(&mut self.received_at, now));
+        if self.unconsumed == 0 && self.consumed < self.window / 4 && pause > PAUSE {
+            (self.consumed, self.since) = (0, now);
+        }
         self.allowance = rest;
         self.unconsumed += bytes;
         true
@@ -109,14 +129,11 @@ impl ReceiveWindow {
         if self.consumed < self.window / 2 {
             return 0;
         }
-        let took = now.saturating_duration_since(self.since);
+        let took = now.saturating_duration_since(self.since).as_micros().max(1);
         (self.consumed, self.since) = (0, now);
-        let factor = match round_trip {
-            Some(round_trip) if took < round_trip => 4,
-            Some(round_trip) if took < 2 * round_trip => 2,
-            _ => 1,
-        };
-        let more = (self.window.saturating_mul(factor).min(self.max)) - self.window;
+        let round_trip = round_trip.map_or(0, |round_trip| round_trip.as_micros());
+        let factor = u32::try_from(4 * round_trip / took).unwrap_or(u32::MAX).clamp(1, MAX_GROWTH);
+        let more = self.window.saturating_mul(factor).min(self.max) - self.window;
         let more = more.min(u32::try_from(budget).unwrap_or(u32::MAX));
         self.window += more;
         self.owed += more;
@@ -326,18 +343,34 @@ mod tests {
 
     #[test]
     fn a_window_is_renewed_by_what_was_consumed() {
-        let mut window = ReceiveWindow::new(INITIAL_WINDOW, INITIAL_WINDOW, Instant::now());
+        let now = Instant::now();
+        let mut window = ReceiveWindow::new(INITIAL_WINDOW, INITIAL_WINDOW, now);
         assert!(!window.is_grant_due());
-        assert!(window.receive(INITIAL_WINDOW as usize));
-        assert!(!window.receive(1));
+        assert!(window.receive(now, INITIAL_WINDOW as usize));
+        assert!(!window.receive(now, 1));
         window.consume(INITIAL_WINDOW as usize / 4);
         assert!(window.is_grant_due());
         assert_eq!(window.take_grant(), INITIAL_WINDOW / 4);
-        assert!(window.receive(INITIAL_WINDOW as usize / 4));
-        assert!(!window.receive(1));
+        assert!(window.receive(now, INITIAL_WINDOW as usize / 4));
+        assert!(!window.receive(now, 1));
         window.consume(usize::MAX);
         assert!(window.is_empty());
         assert_eq!(window.take_grant(), INITIAL_WINDOW);
+    }
+
+    #[test]
+    fn a_window_grows_at_the_first_burst_after_a_pause() {
+        let (mut now, round_trip) = (Instant::now(), Some(Duration::from_millis(100)));
+        let mut window = ReceiveWindow::new(1 << 20, 24 << 20, now);
+        window.take_grant();
+        let mut take = |after: Duration| {
+            now += Duration::from_secs(10);
+            assert!(window.receive(now, 1 << 19));
+            window.consume(1 << 19);
+            window.grow(now + after, round_trip, 1 << 30)
+        };
+        assert_eq!(take(Duration::from_secs(1)), 0, "the reader is slow");
+        assert_eq!(take(Duration::from_millis(10)), 7 << 20);
     }
 
     /// Has a reader take everything at this rate, from a peer that is this far away, for a while; returns the window.
@@ -349,7 +382,7 @@ mod tests {
             let taken = u128::from(bytes_per_second) * round_trip.as_micros() / 1_000_000;
             let count = u32::try_from(taken).unwrap().clamp(1000, window.window());
             window.allowance = u32::MAX / 2;
-            assert!(window.receive(count.try_into().unwrap()));
+            assert!(window.receive(now, count.try_into().unwrap()));
             window.consume(count.try_into().unwrap());
             now += (Duration::from_secs(count.into()) / bytes_per_second).max(round_trip);
             let more = window.grow(now, Some(round_trip), budget);

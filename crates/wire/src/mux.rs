@@ -487,7 +487,7 @@ impl Mux {
                 if entry.is_finished {
                     return Err(Violation::AfterFinish { channel }.into());
                 }
-                if !entry.receive.receive(bytes.len()) {
+                if !entry.receive.receive(now, bytes.len()) {
                     return Err(Violation::OverCredit { channel }.into());
                 }
                 self.events.push_back(Event::Data { channel, bytes });

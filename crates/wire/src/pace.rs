@@ -21,6 +21,9 @@ const BURST_PAUSE: Duration = Duration::from_millis(250);
 const USUAL_SPEED: u64 = 200_000_000;
 /// So often in a row a link must be found slow before anything is packed: something that starts is slow, too.
 const SLOW_TIMES: u32 = 3;
+/// For as long as the link was fast it must be slow before that counts, but no longer than this: a processor that
+/// others use makes it slow for a moment.
+const LONGEST_FAST: Duration = Duration::from_millis(300);
 /// Packing that holds the link up is interrupted after so much time to see what the link carries without.
 const FIRST_TRIAL: Duration = Duration::from_millis(100);
 const LAST_TRIAL: Duration = Duration::from_secs(5);
@@ -79,6 +82,8 @@ pub(crate) struct Pace {
     slow_times: u32,
     slow_bytes: u64,
     slow_took: Duration,
+    /// How much longer it was fast than slow lately.
+    fast: Duration,
     /// No attempt before so much time has passed, and how long the next pause will be.
     pause: Duration,
     next_pause: Duration,
@@ -118,6 +123,7 @@ impl Pace {
             slow_times: 0,
             slow_bytes: 0,
             slow_took: Duration::ZERO,
+            fast: Duration::ZERO,
             pause: Duration::ZERO,
             next_pause: FIRST_PAUSE,
             unhindered: Duration::ZERO,
@@ -251,7 +257,10 @@ impl Pace {
     fn judge_raw(&mut self, link: Option<u64>, bytes: u64, took: Duration) -> Mode {
         self.pause = self.pause.saturating_sub(took);
         // Packing has to be clearly faster than the link, as something else needs the processor too.
-        if !self.pause.is_zero() || link.is_none_or(|link| link >= self.speed / 2) {
+        let is_fast = link.is_none_or(|link| link >= self.speed / 2);
+        self.fast =
+            if is_fast { (self.fast + took).min(LONGEST_FAST) } else { self.fast.saturating_sub(took) };
+        if is_fast || !self.fast.is_zero() || !self.pause.is_zero() {
             (self.slow_times, self.slow_bytes, self.slow_took) = (0, 0, Duration::ZERO);
             return Mode::Raw;
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::delta::{DeltaCheck, DeltaError};
-use crate::engine::flight::{Flight, Form, Stage};
+use crate::engine::flight::{Flight, Form};
 use crate::engine::queue::{Operation, Queued};
 use crate::engine::{Engine, EngineError, Side};
 use crate::message::{
@@ -40,6 +40,13 @@ struct Batch {
     members: Vec<RequestId>,
     /// Those of them whose content is fetched, none where none is needed; `None` once the entries are being made.
     fetching: Option<Vec<RequestId>>,
+}
+
+impl Batches {
+    /// Takes a batch in whose entries are being made.
+    pub(super) fn sent(&mut self, id: RequestId, side: Side, members: Vec<RequestId>) {
+        self.by_id.insert(id, Batch { side, members, fetching: None });
+    }
 }
 
 /// Tells whether an operation can travel with others: `source` is what the other side has at its path, and files have
@@ -188,7 +195,7 @@ impl Engine {
             // What is replaced changes now, by the clock of those who have built something of it.
             let modified = if from.is_none() { modified } else { None };
             entries.push(New { path: path.clone(), from, entry: entry.clone(), body, modified });
-            flight.stage = Stage::Finishing;
+            self.flights.finish(member);
             kept.push(member);
         }
         if entries.is_empty() {

@@ -2,16 +2,18 @@
 //! so that each file is read once.
 //!
 //! What is made this way only enters the picture of the remote side. When the scan is over everything is decided as
-//! ever, and finds it there.
+//! ever, and finds it there, or on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::flight::Flight;
+use crate::engine::queue::Operation;
 use crate::engine::replica::State;
 use crate::engine::{Engine, EngineError, Side};
 use crate::message::{Body, New, Outcome, Request, RequestId};
 use crate::path::RelPath;
 use crate::reconcile::Mode;
-use crate::snapshot::Entry;
+use crate::snapshot::{Entry, Transition};
 
 /// What was sent before the scan's end.
 #[derive(Debug, Default)]
@@ -133,6 +135,22 @@ impl Engine {
         }
         self.progress.changed = true;
         Ok(())
+    }
+
+    /// Makes what is on its way operations like all others: what has been decided since can go with it.
+    pub(super) fn settle_eager(&mut self) {
+        for (id, made) in std::mem::take(&mut self.eager).pending {
+            let mut members = Vec::with_capacity(made.len());
+            for (path, entry) in made {
+                let agreed = self.replicas[Side::Local as usize].tree().get(&path) == Some(&entry);
+                let bytes = if let Entry::File(file) = &entry { file.size } else { 0 };
+                let step = Transition { path: path.clone(), from: None, to: Some(entry) };
+                let mut flight = Flight::new(path, Side::Remote, Operation::Apply(step));
+                (flight.agreed, flight.bytes, flight.early) = (agreed, bytes, true);
+                members.push(self.flights.add(flight));
+            }
+            self.batches.sent(id, Side::Remote, members);
+        }
     }
 
     /// Forgets what was on its way: either side is gone, and the next scan tells what has arrived.

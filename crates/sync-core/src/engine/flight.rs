@@ -1,6 +1,7 @@
 //! Operations under way: how they begin, and how they are given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::delta::DeltaCheck;
 use crate::engine::batch::travels_with_others;
@@ -12,6 +13,13 @@ use crate::snapshot::{Entry, File, Transition};
 
 /// The most cancelled requests whose late answers are recognised.
 const MAX_CANCELLED: usize = 100_000;
+
+/// What a replica makes at best in a second: for so long as word of it is on its way, so much more is under way.
+const OPERATIONS_PER_SECOND: u128 = 40_000;
+const BYTES_PER_SECOND: u128 = 400_000_000;
+
+/// The most large files under way at once, however far away the other side is.
+const MAX_BULK: usize = 16;
 
 /// What an operation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +69,11 @@ pub(super) struct Flight {
     pub(super) basis: Option<File>,
     /// Bytes of content it takes.
     pub(super) bytes: u64,
+    /// The same until the content is here, if it is a small one.
+    unread_bytes: u64,
     pub(super) bulk: bool,
+    /// Under way since before all was known: it takes nothing else's room.
+    pub(super) early: bool,
     /// The other side has what this step leads to.
     pub(super) agreed: bool,
     pub(super) form: Form,
@@ -81,7 +93,9 @@ impl Flight {
             source: None,
             basis: None,
             bytes: 0,
+            unread_bytes: 0,
             bulk: false,
+            early: false,
             agreed: false,
             form: Form::Known,
             moved_from: None,
@@ -115,8 +129,14 @@ pub(super) struct Flights {
     next: RequestId,
     small: [usize; 2],
     small_bytes: [u64; 2],
+    /// Of these, whose content has not come from where it is read.
+    unread_bytes: [u64; 2],
     bulk: [usize; 2],
+    bulk_bytes: [u64; 2],
+    /// How many wait for content from where it is read.
+    reading: usize,
     bytes_left: u64,
+    pub(super) round_trip: Duration,
 }
 
 /// Returns the id of the `Read` that belongs to an operation.
@@ -166,19 +186,38 @@ impl Flights {
         id
     }
 
-    pub(super) fn add(&mut self, flight: Flight) -> RequestId {
+    pub(super) fn add(&mut self, mut flight: Flight) -> RequestId {
         let id = self.name();
         let side = flight.side as usize;
         if flight.bulk {
             self.bulk[side] += 1;
-        } else {
+            self.bulk_bytes[side] += flight.bytes;
+        } else if !flight.early {
             self.small[side] += 1;
             self.small_bytes[side] += flight.bytes;
+        }
+        if flight.stage != Stage::Finishing {
+            self.reading += 1;
+            if !flight.bulk {
+                flight.unread_bytes = flight.bytes;
+                self.unread_bytes[side] += flight.bytes;
+            }
         }
         self.bytes_left += flight.bytes;
         self.by_path.insert(flight.path.clone(), id);
         self.by_id.insert(id, flight);
         id
+    }
+
+    /// Takes note that all the content of an operation has been read.
+    pub(super) fn finish(&mut self, id: RequestId) {
+        if let Some(flight) = self.by_id.get_mut(&id)
+            && flight.stage != Stage::Finishing
+        {
+            flight.stage = Stage::Finishing;
+            self.reading -= 1;
+            self.unread_bytes[flight.side as usize] -= std::mem::take(&mut flight.unread_bytes);
+        }
     }
 
     /// Takes an operation out that is over.
@@ -188,21 +227,44 @@ impl Flights {
         let side = flight.side as usize;
         if flight.bulk {
             self.bulk[side] -= 1;
-        } else {
+            self.bulk_bytes[side] -= flight.bytes;
+        } else if !flight.early {
             self.small[side] -= 1;
             self.small_bytes[side] -= flight.bytes;
+        }
+        if flight.stage != Stage::Finishing {
+            self.reading -= 1;
+            self.unread_bytes[side] -= flight.unread_bytes;
         }
         self.received(flight.bytes - flight.check.written().min(flight.bytes));
         Some(flight)
     }
 
     fn has_room(&self, side: Side, bulk: bool, config: &EngineConfig) -> bool {
-        let side = side as usize;
+        let index = side as usize;
         if bulk {
-            self.bulk[side] < config.bulk_operations
-        } else {
-            self.small[side] < config.small_operations && self.small_bytes[side] < config.small_bytes
+            let is_near = self.bulk[index] < config.bulk_operations;
+            return is_near || (self.bulk[index] < MAX_BULK && self.bulk_bytes[index] < self.more_bytes());
         }
+        let more = self.within_round_trip(OPERATIONS_PER_SECOND);
+        self.small[index] < config.small_operations + usize::try_from(more).unwrap_or(usize::MAX)
+            && self.small_bytes[index] < config.small_bytes + self.more_bytes()
+            // What the remote side reads is a round trip away, too.
+            && (side == Side::Local || self.unread_bytes[index] < config.unread_bytes)
+    }
+
+    /// Tells whether nothing waits for content.
+    pub(super) fn are_all_finishing(&self) -> bool {
+        self.reading == 0
+    }
+
+    /// Returns how many bytes more than elsewhere are under way at once, for the remote side's distance.
+    pub(super) fn more_bytes(&self) -> u64 {
+        self.within_round_trip(BYTES_PER_SECOND)
+    }
+
+    fn within_round_trip(&self, per_second: u128) -> u64 {
+        u64::try_from(per_second * self.round_trip.as_micros() / 1_000_000).unwrap_or(u64::MAX)
     }
 
     /// Tells whether a request was given up; `ends` with its last answer.

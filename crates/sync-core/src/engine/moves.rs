@@ -44,7 +44,6 @@ impl Engine {
             }
         }
         let mut flight = Flight::new(to, side, queued.operation.clone());
-        flight.stage = Stage::Finishing;
         flight.moved_from = Some(from.clone());
         let (transition, content) = (step.clone(), Content::Moved { from });
         let id = self.flights.add(flight);

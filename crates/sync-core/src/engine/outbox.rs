@@ -54,6 +54,10 @@ impl Outbox {
         });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.bulk.is_empty()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

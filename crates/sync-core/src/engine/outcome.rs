@@ -36,7 +36,9 @@ impl Engine {
             source,
         })?;
         let begins = !flight.stage.is_begun();
-        flight.stage = if block.last { Stage::Finishing } else { Stage::Receiving };
+        if !block.last {
+            flight.stage = Stage::Receiving;
+        }
         let bytes = flight.check.written() - before;
         let (applier, bulk) = (flight.applier(), flight.bulk);
         if begins {
@@ -47,6 +49,9 @@ impl Engine {
                 Operation::Keep(file) => Request::Keep { id, path: flight.path.clone(), file: *file },
             };
             self.outboxes[applier as usize].push(request);
+        }
+        if block.last {
+            self.flights.finish(id);
         }
         self.flights.received(bytes);
         self.progress.bytes += bytes;
@@ -185,8 +190,11 @@ impl Engine {
             self.dirty.extend(above);
         }
         self.surprises.remove(path);
-        let deleted = to.is_none();
-        self.events.push_back(SyncEvent::Applied { side: flight.side, path: path.clone(), deleted });
+        // What a first sync sends ahead is not told path by path.
+        if !flight.early {
+            let deleted = to.is_none();
+            self.events.push_back(SyncEvent::Applied { side: flight.side, path: path.clone(), deleted });
+        }
     }
 
     /// Takes the news that a file is not what it was when it was to be read or signed.

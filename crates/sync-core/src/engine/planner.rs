@@ -19,7 +19,7 @@ const MAX_SURPRISES: u32 = 32;
 impl Engine {
     /// Begins to work once both sides are known: everything is decided anew.
     pub(super) fn start(&mut self) {
-        if self.running || !self.both_ready() || !self.eager.is_idle() {
+        if self.running || !self.both_ready() {
             return;
         }
         let unacknowledged = std::mem::take(&mut self.unacknowledged);
@@ -39,6 +39,7 @@ impl Engine {
         self.surprises.clear();
         self.problems.begin_anew(&mut self.events);
         self.compare();
+        self.settle_eager();
         self.progress.start();
         self.events.push_back(SyncEvent::Scanned);
     }

@@ -4,6 +4,7 @@
 
 mod deltas;
 mod disk;
+mod distance;
 mod laws;
 mod line;
 mod oracle;

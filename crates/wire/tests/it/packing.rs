@@ -239,6 +239,8 @@ struct Path {
     buffer_bytes: f64,
     /// What the other end makes of it, in raw bytes a second: it is as slow with packed bytes.
     reader: f64,
+    /// When it carries no more than 20 MB a second, in seconds from the start.
+    slow: std::ops::Range<f64>,
 }
 
 /// What packing costs in these tests, in bytes a second.
@@ -279,6 +281,8 @@ fn send(path: &Path, config: Compression, kind: u64, total: usize) -> (u64, f64)
             let ratio = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
             bytes_per_second = path.bytes_per_second.min(path.reader / ratio.max(1.0));
         }
+        let bytes_per_second =
+            if path.slow.contains(&seconds) { bytes_per_second.min(20e6) } else { bytes_per_second };
         outbound.begin(at(seconds));
         // What the path took while we packed and wrote.
         seconds += 20e-6;
@@ -304,7 +308,7 @@ fn send(path: &Path, config: Compression, kind: u64, total: usize) -> (u64, f64)
 fn packing_is_chosen_where_it_pays() {
     const TOTAL: usize = 30_000_000;
     let check_reader = |what: &str, (rate, reader), compression, kind, expected: std::ops::Range<f64>| {
-        let path = Path { bytes_per_second: rate, buffer_bytes: 64e3, reader };
+        let path = Path { bytes_per_second: rate, buffer_bytes: 64e3, reader, slow: 0.0..0.0 };
         let (sent, seconds) = send(&path, compression, kind, TOTAL);
         let share = sent as f64 / TOTAL as f64;
         assert!(expected.contains(&share), "{what}: {share:.2} of the bytes in {seconds:.2} s");
@@ -321,6 +325,21 @@ fn packing_is_chosen_where_it_pays() {
     check("a slow link, and told not to", 20e6, Compression::Never, text, 1.0..1.01);
     check("a slow link, and nothing that shrinks", 20e6, Compression::Auto, noise, 1.0..1.01);
     check("told to, and nothing that shrinks", 20e6, Compression::Always, noise, 1.0..1.01);
+}
+
+#[test]
+fn a_fast_link_that_is_slow_for_a_moment_is_not_packed_for() {
+    const TOTAL: usize = 60_000_000;
+    let check = |slow: std::ops::Range<f64>, expected: std::ops::Range<f64>| {
+        let path =
+            Path { bytes_per_second: 200e6, buffer_bytes: 64e3, reader: f64::INFINITY, slow: slow.clone() };
+        let (sent, seconds) = send(&path, Compression::Auto, 1, TOTAL);
+        let share = sent as f64 / TOTAL as f64;
+        assert!(expected.contains(&share), "{slow:?}: {share:.3} of the bytes in {seconds:.2} s");
+    };
+    check(0.0..0.0, 0.94..0.98);
+    check(0.2..0.3, 0.94..0.98);
+    check(0.2..9.0, 0.3..0.9);
 }
 
 #[test]

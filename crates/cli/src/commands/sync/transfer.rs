@@ -33,28 +33,42 @@ pub(super) async fn run(ui: &mut Ui, args: &Sync) -> Outcome {
         ui.warn(warning);
     }
     ui.phase(&format!("looking through {} and {}", ends.source.display(), ends.far_name));
-    // The other end starts while what is known is read; if that can't be had, it is let go.
-    let reaching = async { tokio::try_join!(open(args, &ends), ends.reach(args)) };
+    let (command_tx, command_rx) = mpsc::channel(4);
+    let (news_tx, news_rx) = mpsc::channel(64);
+    // This end is looked through while the other is reached.
+    let beginning = async {
+        let pair = open(args, &ends).await?;
+        let began_anew = pair.began_anew().map(str::to_owned);
+        Ok((began_anew, tokio::spawn(pair.run(command_rx, news_tx))))
+    };
+    let reaching = async { tokio::try_join!(beginning, ends.reach(args)) };
     let Some(reached) = signals.unless_interrupted(reaching).await else {
         return Ok(exit_code::INTERRUPTED);
     };
-    let (pair, (far, peer)) = reached?;
-    if let Some(why) = pair.began_anew() {
+    let ((began_anew, running), (far, peer)) = reached?;
+    if let Some(why) = began_anew {
         ui.warn(&format!(
             "what both sides last agreed on can't be understood ({why}) and was put aside as {}: they are compared anew, \
              and nothing is deleted",
             ends.state.join("base.unreadable").display()
         ));
     }
-    let (command_tx, command_rx) = mpsc::channel(4);
-    let (news_tx, news_rx) = mpsc::channel(64);
     // The first thing it is told, so there is room.
     let _ = command_tx.send(Command::Connect(peer)).await;
-    let running = tokio::spawn(pair.run(command_rx, news_tx));
     let report = Report::new(&ends, args.watch);
     let pending = VecDeque::new();
-    let mut transfer =
-        Transfer { args, ends: &ends, signals, far, command_tx, news_rx, pending, report, rested: false };
+    let mut transfer = Transfer {
+        args,
+        ends: &ends,
+        signals,
+        far,
+        command_tx,
+        news_rx,
+        pending,
+        report,
+        rested: false,
+        usage: None,
+    };
     let outcome = transfer.follow(ui).await;
     transfer.end(ui, outcome, began, running).await
 }
@@ -92,6 +106,8 @@ struct Transfer<'a> {
     pending: VecDeque<News>,
     report: Report,
     rested: bool,
+    /// What both ends have used, if that was asked already.
+    usage: Option<Usage>,
 }
 
 impl Transfer<'_> {
@@ -168,7 +184,9 @@ impl Transfer<'_> {
             return Ok(None);
         }
         // What can't be synced may be said after that all else is equal.
-        let _ = self.ask(Command::Settle).await;
+        let settling = ask(&self.command_tx, &mut self.news_rx, &mut self.pending, Command::Settle);
+        let usage = async { if self.args.stats { Some(usage(&self.far).await) } else { None } };
+        (_, self.usage) = tokio::join!(settling, usage);
         while let Ok(news) = self.news_rx.try_recv() {
             self.pending.push_back(news);
         }
@@ -227,7 +245,10 @@ impl Transfer<'_> {
     ) -> Outcome {
         ui.phase_done();
         let counters = self.ask(Command::Count).await.unwrap_or_default();
-        let usage = if self.args.stats { Some(self.usage().await) } else { None };
+        let usage = match self.usage {
+            None if self.args.stats => Some(usage(&self.far).await),
+            usage => usage,
+        };
         drop(self.command_tx);
         // What it still says is of no use, and it must not wait for room.
         self.news_rx.close();
@@ -250,30 +271,39 @@ impl Transfer<'_> {
 
     /// Asks the pair something; `None` when it has ended.
     async fn ask<T>(&mut self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (answer_tx, mut answer_rx) = oneshot::channel();
-        self.command_tx.send(question(answer_tx)).await.ok()?;
-        loop {
-            // It may have to be rid of its news before it answers.
-            tokio::select! {
-                answer = &mut answer_rx => return answer.ok(),
-                Some(news) = self.news_rx.recv() => self.pending.push_back(news),
-            }
+        ask(&self.command_tx, &mut self.news_rx, &mut self.pending, question).await
+    }
+}
+
+async fn ask<T>(
+    command_tx: &mpsc::Sender<Command>,
+    news_rx: &mut mpsc::Receiver<News>,
+    pending: &mut VecDeque<News>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Option<T> {
+    let (answer_tx, mut answer_rx) = oneshot::channel();
+    command_tx.send(question(answer_tx)).await.ok()?;
+    loop {
+        // It may have to be rid of its news before it answers.
+        tokio::select! {
+            answer = &mut answer_rx => return answer.ok(),
+            Some(news) = news_rx.recv() => pending.push_back(news),
         }
     }
+}
 
-    async fn usage(&self) -> Usage {
-        let own = towline_sync::usage();
-        let local = End { cpu_seconds: own.cpu.as_secs_f64(), peak_kibibytes: own.peak_kibibytes };
-        let Far::Agent(reached) = &self.far else {
-            return Usage { wire: None, local, remote: None };
-        };
-        let wire = reached.agent.traffic();
-        let remote = reached.agent.usage().await.ok().map(|usage| End {
-            cpu_seconds: Duration::from_millis(usage.cpu_milliseconds).as_secs_f64(),
-            peak_kibibytes: usage.peak_kibibytes,
-        });
-        Usage { wire: Some(wire), local, remote }
-    }
+async fn usage(far: &Far) -> Usage {
+    let own = towline_sync::usage();
+    let local = End { cpu_seconds: own.cpu.as_secs_f64(), peak_kibibytes: own.peak_kibibytes };
+    let Far::Agent(reached) = far else {
+        return Usage { wire: None, local, remote: None };
+    };
+    let wire = reached.agent.traffic();
+    let remote = reached.agent.usage().await.ok().map(|usage| End {
+        cpu_seconds: Duration::from_millis(usage.cpu_milliseconds).as_secs_f64(),
+        peak_kibibytes: usage.peak_kibibytes,
+    });
+    Usage { wire: Some(wire), local, remote }
 }
 
 /// Returns what was said first. Cancel-safe.
