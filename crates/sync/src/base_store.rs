@@ -37,24 +37,7 @@ pub(crate) struct BaseStore {
 impl BaseStore {
     /// Opens the store in `folder`, creating it with mode 0700, and locks it for this process.
     pub(crate) fn open(folder: &Path, synced: &Path) -> Result<(Self, Base), SyncError> {
-        let local = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| SyncError::State { what, path, source }
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(local("creating", folder))?;
-        let lock_path = folder.join(LOCK);
-        let mut lock = private(&lock_path).map_err(local("opening", &lock_path))?;
-        if lock.try_lock().is_err() {
-            return Err(SyncError::Busy { path: synced.to_owned(), pid: written_pid(&lock_path) });
-        }
-        lock.set_len(0)
-            .and_then(|()| write!(lock, "{}", std::process::id()))
-            .map_err(local("writing", &lock_path))?;
-
+        let lock = lock(folder, synced)?;
         let loaded = load(folder).map_err(local("reading the sync base in", folder))?;
         let (base, resumed, put_aside) = match loaded {
             Ok(Loaded { base, resumable }) => (base, resumable, None),
@@ -89,6 +72,23 @@ impl BaseStore {
         }
         self.journal.write_all(&bytes)
     }
+}
+
+/// Locks the pair for this process, as long as what is returned lives. The folder is created with mode 0700.
+pub(crate) fn lock(folder: &Path, synced: &Path) -> Result<File, SyncError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(local("creating", folder))?;
+    let path = folder.join(LOCK);
+    let mut lock = private(&path).map_err(local("opening", &path))?;
+    if lock.try_lock().is_err() {
+        return Err(SyncError::Busy { path: synced.to_owned(), pid: written_pid(&path) });
+    }
+    lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(local("writing", &path))?;
+    Ok(lock)
+}
+
+fn local(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SyncError {
+    let path = path.to_owned();
+    move |source| SyncError::State { what, path, source }
 }
 
 fn private(path: &Path) -> io::Result<File> {

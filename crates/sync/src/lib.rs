@@ -5,7 +5,8 @@
 //! happens as [`News`]; where it lives and when it is connected is the caller's business.
 //!
 //! What a pair would do is told by [`preview()`]; what it did, without it running, by [`KnownPair`], [`explain()`] and
-//! [`discarded`]; [`UndoPlace`] brings back what it replaced or deleted.
+//! [`discarded`]; [`UndoPlace`] brings back what it replaced or deleted on this machine, [`UndoThere`] at the far end of a
+//! stream.
 //!
 //! The examples `folders` (two folders in this process) and `stream` (a folder over any stream) are the shortest
 //! programs that use it.
@@ -18,6 +19,7 @@ pub mod agent;
 pub mod folders;
 
 mod base_store;
+mod displaced;
 mod error;
 mod explain;
 mod ignore;
@@ -29,7 +31,9 @@ mod record;
 mod serve;
 mod trash;
 mod undo;
+mod undo_there;
 
+pub use displaced::Displaced;
 pub use error::SyncError;
 pub use explain::{Explanation, Rule, Verdict, explain};
 pub use ignore::{ignore_lines, load_ignore};
@@ -42,3 +46,4 @@ pub use serve::serve;
 pub use towline_sync_fs::{ReplicaOptions, Usage, usage};
 pub use trash::{Discarded, Was, Why, discarded};
 pub use undo::{UndoError, UndoPlace, Undone};
+pub use undo_there::{NotUndoneThere, UndoThere, UndoThereError, UndoneThere};

@@ -11,6 +11,7 @@ use towline_sync_core::message::{Open, Reply, Request, RequestId};
 use towline_sync_fs::ReplicaOptions;
 
 use crate::base_store::BaseStore;
+use crate::displaced::Recorder;
 use crate::error::SyncError;
 use crate::ledger::{Counters, Ledger};
 use crate::peer::Peer;
@@ -82,6 +83,7 @@ pub struct Pair {
     base: Base,
     rescan: Duration,
     ledger: Ledger,
+    recorder: Recorder,
     settling: Option<Settling>,
     questions: Questions,
     /// When the other side was asked for the first time; until it answers.
@@ -166,6 +168,7 @@ impl Pair {
     pub fn open(options: PairOptions) -> Result<Self, SyncError> {
         let (store, base) = BaseStore::open(&options.state, &options.local)?;
         let pair = Self {
+            recorder: Recorder::new(&options.state),
             options,
             store,
             base,
@@ -193,11 +196,12 @@ impl Pair {
         folder: Option<&Path>,
         ignore_file: Option<&Path>,
     ) -> Result<(), SyncError> {
-        let PairOptions { local, ignore, state, engine, .. } = &self.options;
+        let PairOptions { local, ignore, remote: open, state, engine, .. } = &self.options;
         let description = Description {
             local: local.clone(),
             remote: remote.to_owned(),
             remote_folder: folder.map(Path::to_owned),
+            remote_root: open.root.clone(),
             mode: engine.mode,
             ignore: ignore.clone(),
             ignore_file: ignore_file.map(Path::to_owned),
@@ -365,6 +369,9 @@ impl Pair {
             engine.set_round_trip(asked.elapsed());
         }
         for reply in replies.drain(..) {
+            if side == Side::Remote {
+                self.recorder.answered(&reply);
+            }
             match reply {
                 Reply::Fetched { id: SETTLED, .. } => {
                     self.questions.answered(side);
@@ -409,6 +416,9 @@ impl Pair {
         if let Some(remote) = remote
             && !to_remote.is_empty()
         {
+            if remote.is_stream() {
+                self.recorder.asked(&to_remote);
+            }
             remote.send(&mut to_remote).await?;
         }
         while let Some(event) = engine.poll_event() {

@@ -70,6 +70,11 @@ impl Peer {
         })))
     }
 
+    /// Tells whether the replica is at the far end of a stream, and what it displaces too.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Stream(_))
+    }
+
     /// Hands over requests. Waits while the stream takes no more.
     pub(crate) async fn send(&mut self, requests: &mut Vec<Request>) -> Result<(), String> {
         match &mut self.0 {

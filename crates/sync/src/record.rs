@@ -16,6 +16,7 @@ use towline_sync_core::message::Problem;
 use towline_sync_core::reconcile::Mode;
 
 use crate::base_store;
+use crate::displaced::{self, Displaced};
 
 /// The version of these files; those of another one are as good as missing.
 const VERSION: u32 = 1;
@@ -43,6 +44,8 @@ pub struct Description {
     pub remote: String,
     /// The other side, if it is a folder of this machine.
     pub remote_folder: Option<PathBuf>,
+    /// The root that the other side is asked to open.
+    pub remote_root: String,
     /// Which way changes travel.
     pub mode: Mode,
     /// The ignore rules, includes flattened in.
@@ -100,6 +103,16 @@ impl KnownPair {
     /// When the base is there and can't be read or understood.
     pub fn base(&self) -> io::Result<Base> {
         base_store::read(&self.state)?.map_err(io::Error::other)
+    }
+
+    /// Returns what was replaced or deleted on the other side, if that is reached by a stream, the latest first; each
+    /// version of a path once. The bytes are there, or were: it keeps so much and no more.
+    ///
+    /// # Errors
+    ///
+    /// When the record is there and can't be read, or is of another version.
+    pub fn displaced(&self) -> io::Result<Vec<Displaced>> {
+        Ok(displaced::read(&self.state)?.steps)
     }
 
     /// Returns the process that syncs the pair now, if one of ours does.
@@ -197,10 +210,17 @@ struct SavedPair {
     local: PathBuf,
     remote: String,
     remote_folder: Option<PathBuf>,
+    #[serde(default = "top")]
+    remote_root: String,
     mode: SavedMode,
     ignore: Vec<String>,
     ignore_file: Option<PathBuf>,
     began: i64,
+}
+
+/// The root of those who say themselves which folder they serve.
+fn top() -> String {
+    "/".to_owned()
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -229,7 +249,7 @@ struct SavedConflict {
 
 impl SavedPair {
     fn of(description: &Description) -> Self {
-        let Description { local, remote, remote_folder, mode, ignore, ignore_file, began } =
+        let Description { local, remote, remote_folder, remote_root, mode, ignore, ignore_file, began } =
             description.clone();
         let mode = match mode {
             Mode::TwoWay => SavedMode::TwoWay,
@@ -237,18 +257,19 @@ impl SavedPair {
             Mode::RemoteToLocal => SavedMode::RemoteToLocal,
             Mode::Mirror => SavedMode::Mirror,
         };
-        Self { version: VERSION, local, remote, remote_folder, mode, ignore, ignore_file, began }
+        Self { version: VERSION, local, remote, remote_folder, remote_root, mode, ignore, ignore_file, began }
     }
 
     fn describe(self) -> Description {
-        let Self { version: _, local, remote, remote_folder, mode, ignore, ignore_file, began } = self;
+        let Self { version: _, local, remote, remote_folder, remote_root, mode, ignore, ignore_file, began } =
+            self;
         let mode = match mode {
             SavedMode::TwoWay => Mode::TwoWay,
             SavedMode::LocalToRemote => Mode::LocalToRemote,
             SavedMode::RemoteToLocal => Mode::RemoteToLocal,
             SavedMode::Mirror => Mode::Mirror,
         };
-        Description { local, remote, remote_folder, mode, ignore, ignore_file, began }
+        Description { local, remote, remote_folder, remote_root, mode, ignore, ignore_file, began }
     }
 }
 
@@ -261,6 +282,7 @@ mod tests {
             local: "/src".into(),
             remote: "ssh box".to_owned(),
             remote_folder: None,
+            remote_root: "/".to_owned(),
             mode: Mode::Mirror,
             ignore: vec!["*.log".to_owned()],
             ignore_file: Some("/src/.stignore".into()),

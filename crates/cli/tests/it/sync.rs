@@ -5,3 +5,4 @@ mod hindsight;
 mod running;
 mod scene;
 mod transfers;
+mod undo_there;

@@ -5,3 +5,4 @@ mod foresight;
 mod hindsight;
 mod scene;
 mod strangers;
+mod undo_there;

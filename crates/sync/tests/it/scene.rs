@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
+use tokio::io::{duplex, split};
 use tokio::sync::mpsc;
 use towline_sync::{
-    Command, KnownPair, News, Pair, PairOptions, Peer, Preview, PreviewError, keep_folder, preview,
-    replica_options,
+    Command, KnownPair, News, Pair, PairOptions, Peer, Preview, PreviewError, ReplicaOptions, keep_folder,
+    preview, replica_options, serve,
 };
 use towline_sync_core::engine::{EngineConfig, SyncEvent};
 use towline_sync_core::message::Open;
@@ -71,12 +72,34 @@ impl Scene {
 
     /// Syncs until both sides are equal, and returns what was said.
     pub(crate) async fn sync(&self) -> Vec<SyncEvent> {
+        let peer = Peer::here(replica_options(&self.state().join("far"))).unwrap();
+        self.sync_with(peer, Some(&self.there())).await
+    }
+
+    /// Syncs with the far end of a stream, which keeps what it displaces in `far`.
+    pub(crate) async fn sync_far(&self) -> Vec<SyncEvent> {
+        self.sync_with(self.far(), None).await
+    }
+
+    /// The far end of a stream, as an agent has it.
+    pub(crate) fn far(&self) -> Peer {
+        let (near, far) = duplex(64 * 1024);
+        let options =
+            ReplicaOptions { keep: Some(self.temp.path().join("far")), ..ReplicaOptions::default() };
+        tokio::spawn(async move {
+            let (reader, writer) = split(far);
+            let _ = serve(reader, writer, options).await;
+        });
+        let (reader, writer) = split(near);
+        Peer::stream(reader, writer)
+    }
+
+    async fn sync_with(&self, peer: Peer, folder: Option<&Path>) -> Vec<SyncEvent> {
         let pair = Pair::open(self.options()).unwrap();
-        pair.describe("there", Some(&self.there()), None).unwrap();
+        pair.describe("there", folder, None).unwrap();
         let (command_tx, command_rx) = mpsc::channel(4);
         let (news_tx, mut news_rx) = mpsc::channel(64);
         let running = tokio::spawn(pair.run(command_rx, news_tx));
-        let peer = Peer::here(replica_options(&self.state().join("far"))).unwrap();
         command_tx.send(Command::Connect(peer)).await.unwrap();
         let mut events = Vec::new();
         let following = async {

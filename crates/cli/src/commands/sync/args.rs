@@ -73,12 +73,17 @@ pub(super) enum SyncVerb {
 /// Brings back what sync has replaced or deleted.
 ///
 /// What stands there now is kept in its turn. Without PATH it is what was replaced or deleted since the sync of the
-/// folder around here was last begun.
+/// folder around here was last begun. What went in a folder that an agent has comes back there with --to; of each path it
+/// is the version that went last, on either side.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Undo {
     /// What to bring back, in the version that went last; of a folder, all that is kept of what was in it.
     #[arg(value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// Brings back what went on the other side too: the command that it was synced with, or another that reaches the same
+    /// agent's folder.
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) to: Option<String>,
     /// Only shows what could be brought back, every version of it.
     #[arg(long)]
     pub(super) list: bool,

@@ -96,29 +96,7 @@ impl Ends {
         let Some(command) = &args.to else {
             return Ok((Far::Here, Peer::here(towline_sync::replica_options(&self.far_keep()))?));
         };
-        let mut process = Command::new("sh")
-            .args(["-c", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| Failure::new(format!("can't run sh: {error}")).code(exit_code::LOST))?;
-        let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(
-                Failure::new("the command has no standard input and output").code(exit_code::INTERNAL)
-            );
-        };
-        let compression = if args.compress { Compression::Always } else { Compression::Auto };
-        let config = Config { compression, handshake_deadline: HANDSHAKE, ..Config::default() };
-        let connected = match Agent::connect(stdout, stdin, config).await {
-            Ok(agent) => agent.folder().await.map(|peer| (agent, peer)),
-            Err(error) => Err(error),
-        };
-        match connected {
-            Ok((agent, peer)) => Ok((Far::Agent(Box::new(Reached { agent, process })), peer)),
-            Err(error) => Err(unreachable(command, &error.to_string(), ended(&mut process).await)),
-        }
+        Far::reach(command, args.compress).await
     }
 
     /// Returns where the other side's replica keeps what it displaces, if it is one of this machine.
@@ -144,6 +122,33 @@ pub(super) struct Reached {
 }
 
 impl Far {
+    /// Reaches the agent behind a command.
+    pub(super) async fn reach(command: &str, compress: bool) -> Result<(Self, Peer), Failure> {
+        let mut process = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| Failure::new(format!("can't run sh: {error}")).code(exit_code::LOST))?;
+        let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(
+                Failure::new("the command has no standard input and output").code(exit_code::INTERNAL)
+            );
+        };
+        let compression = if compress { Compression::Always } else { Compression::Auto };
+        let config = Config { compression, handshake_deadline: HANDSHAKE, ..Config::default() };
+        let connected = match Agent::connect(stdout, stdin, config).await {
+            Ok(agent) => agent.folder().await.map(|peer| (agent, peer)),
+            Err(error) => Err(error),
+        };
+        match connected {
+            Ok((agent, peer)) => Ok((Self::Agent(Box::new(Reached { agent, process })), peer)),
+            Err(error) => Err(unreachable(command, &error.to_string(), ended(&mut process).await)),
+        }
+    }
+
     /// Says why the other side is gone.
     pub(super) async fn why_lost(&mut self, message: &str) -> Failure {
         let Self::Agent(reached) = self else {

@@ -1,18 +1,16 @@
-//! `undo`, `conflicts` and `explain`: what is known of pairs without them running.
+//! `conflicts` and `explain`: what is known of pairs without them running.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use towline_sync::folders::resolve;
 use towline_sync::{
-    Conflict, Discarded, KnownPair, Loss, UndoPlace, Undone, Verdict, Was, Why, discarded, explain,
-    keep_folder,
+    Conflict, Discarded, KnownPair, Loss, UndoPlace, Verdict, discarded, explain, keep_folder,
 };
 use towline_sync_core::engine::Side;
 
 use super::Outcome;
-use super::args::{Conflicts, Explain, Undo};
-use super::progress::size;
+use super::args::{Conflicts, Explain};
 use super::report::line;
 use crate::diagnose::Failure;
 use crate::exit_code;
@@ -20,10 +18,11 @@ use crate::place;
 use crate::ui::Ui;
 
 /// A folder of this machine that is one side of a pair.
-struct Place {
-    pair: KnownPair,
-    side: Side,
-    root: PathBuf,
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) pair: KnownPair,
+    pub(super) side: Side,
+    pub(super) root: PathBuf,
 }
 
 impl Place {
@@ -43,7 +42,7 @@ impl Place {
     }
 
     /// Returns those that hold `path`, each with the path from its root on.
-    fn holding(path: &Path) -> Result<Vec<(Self, String)>, Failure> {
+    pub(super) fn holding(path: &Path) -> Result<Vec<(Self, String)>, Failure> {
         let path = real(path)?;
         let inside = |place: Self| {
             let rest = path.strip_prefix(&place.root).ok()?.to_string_lossy().into_owned();
@@ -61,7 +60,7 @@ impl Place {
     }
 
     /// Returns the other side of the pair, where that is on this machine too.
-    fn partner(&self) -> Option<Self> {
+    pub(super) fn partner(&self) -> Option<Self> {
         let (side, root) = match self.side {
             Side::Local => (Side::Remote, self.pair.description.remote_folder.clone()?),
             Side::Remote => (Side::Local, self.pair.description.local.clone()),
@@ -69,14 +68,14 @@ impl Place {
         Some(Self { pair: self.pair.clone(), side, root })
     }
 
-    fn discarded(&self) -> Vec<Discarded> {
+    pub(super) fn discarded(&self) -> Vec<Discarded> {
         match self.side {
             Side::Local => discarded(&keep_folder(&self.pair.state)),
             Side::Remote => discarded(&self.pair.state.join("far")),
         }
     }
 
-    fn undo_place(&self) -> UndoPlace {
+    pub(super) fn undo_place(&self) -> UndoPlace {
         UndoPlace { root: self.root.clone(), side: self.side, state: self.pair.state.clone() }
     }
 }
@@ -92,7 +91,7 @@ fn real(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn is_at_or_below(path: &str, above: &str) -> bool {
+pub(super) fn is_at_or_below(path: &str, above: &str) -> bool {
     above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -149,152 +148,6 @@ fn conflict_json(pair: &KnownPair, kept: &Conflict) -> Value {
         "local": pair.description.local, "remote": pair.description.remote, "path": kept.path,
         "lost": kept.lost.name(), "at": time(kept.at), "kept": kept.kept, "why": why,
     })
-}
-
-/// Brings back what was replaced or deleted.
-pub(super) fn undo(ui: &mut Ui, args: &Undo) -> Outcome {
-    let mut wanted: Vec<(Place, Vec<Discarded>)> = Vec::new();
-    if args.paths.is_empty() {
-        let mut places = Place::holding(Path::new("."))?;
-        if !args.list {
-            // The last sync of this folder, whichever it was.
-            places.truncate(1);
-        }
-        for (place, _) in places {
-            let began = place.pair.description.began;
-            // What was deleted here is kept as the other side had it.
-            let partner = place.partner().filter(|_| args.list);
-            for place in std::iter::once(place).chain(partner) {
-                let mut all = place.discarded();
-                all.retain(|discarded| args.list || discarded.at >= began);
-                wanted.push((place, all));
-            }
-        }
-    }
-    for path in &args.paths {
-        let before = wanted.len();
-        for (place, rest) in Place::holding(path)? {
-            let partner = place.partner();
-            // What nothing is kept of here may be kept on the other side: there it went when it was deleted here.
-            let kept = std::iter::once(place).chain(partner).filter_map(|place| {
-                let mut all = place.discarded();
-                all.retain(|discarded| is_at_or_below(&discarded.path, &rest));
-                (!all.is_empty()).then_some((place, all))
-            });
-            let sides = if args.list { 2 } else { 1 };
-            wanted.extend(kept.take(sides));
-        }
-        if wanted.len() == before {
-            return Err(Failure::new(format!(
-                "nothing that sync replaced or deleted is kept of {}",
-                path.display()
-            ))
-            .hint("see all there is: towline sync undo --list"));
-        }
-    }
-    if args.list {
-        return Ok(list(ui, &wanted));
-    }
-    bring_back(ui, wanted)
-}
-
-fn list(ui: &mut Ui, wanted: &[(Place, Vec<Discarded>)]) -> u8 {
-    let mut any = false;
-    for (place, all) in wanted {
-        for discarded in all {
-            any = true;
-            if ui.is_json() {
-                ui.json(&line("discarded", discarded_json(place, discarded)));
-                continue;
-            }
-            let path = match discarded.path.as_str() {
-                "" => format!("{} (it is not known where)", place.root.display()),
-                path => place.root.join(path).display().to_string(),
-            };
-            let what = match &discarded.what {
-                Was::File { size: bytes, kept, .. } => {
-                    format!("{}, kept as {}", size(*bytes), kept.display())
-                }
-                Was::Link(target) => format!("a link to {target}"),
-            };
-            ui.data(&path);
-            ui.data(&format!("  {} {}: {what}", time(discarded.at), why_word(discarded.why)));
-        }
-    }
-    if !any && !ui.is_json() {
-        ui.say("nothing that sync replaced or deleted is kept");
-    }
-    exit_code::OK
-}
-
-fn bring_back(ui: &mut Ui, wanted: Vec<(Place, Vec<Discarded>)>) -> Outcome {
-    let (mut back, mut failed) = (0, 0);
-    for (place, mut all) in wanted {
-        let undo_place = place.undo_place();
-        // Of each path the version that went last, which comes first.
-        let mut seen = std::collections::BTreeSet::new();
-        all.retain(|discarded| !discarded.path.is_empty() && seen.insert(discarded.path.clone()));
-        for discarded in all {
-            let path = place.root.join(&discarded.path).display().to_string();
-            match undo_place.undo(&discarded) {
-                Ok(undone) => {
-                    back += u32::from(undone != Undone::Same);
-                    tell_undone(ui, &place, &discarded, &path, &undone);
-                }
-                Err(error) => {
-                    failed += 1;
-                    ui.warn(&format!("{path} was not brought back: {error}"));
-                }
-            }
-        }
-    }
-    if failed > 0 {
-        return Err(Failure::new(format!("{failed} of {} paths were not brought back", failed + back))
-            .hint("what is kept of them stays: towline sync undo --list"));
-    }
-    if back == 0 && !ui.is_json() {
-        ui.say("nothing was to be brought back");
-    }
-    Ok(exit_code::OK)
-}
-
-fn tell_undone(ui: &mut Ui, place: &Place, discarded: &Discarded, path: &str, undone: &Undone) {
-    if ui.is_json() {
-        let (result, displaced) = match undone {
-            Undone::Restored { displaced } => ("restored", displaced.clone()),
-            Undone::Same => ("same", None),
-        };
-        let fields = json!({
-            "folder": place.root, "path": discarded.path, "result": result, "displaced": displaced,
-        });
-        return ui.json(&line("undone", fields));
-    }
-    match undone {
-        Undone::Same => {}
-        Undone::Restored { displaced: None } => ui.say(&format!("{path} is back")),
-        Undone::Restored { displaced: Some(kept) } => {
-            ui.say(&format!("{path} is as it was; what stood there is kept as {}", kept.display()));
-        }
-    }
-}
-
-fn discarded_json(place: &Place, discarded: &Discarded) -> Value {
-    let (kind, kept, size, target) = match &discarded.what {
-        Was::File { kept, size, .. } => ("file", Some(kept), Some(size), None),
-        Was::Link(target) => ("link", None, None, Some(target)),
-    };
-    json!({
-        "folder": place.root, "side": place.side.name(), "path": discarded.path, "at": time(discarded.at),
-        "why": why_word(discarded.why), "type": kind, "kept": kept, "size": size, "target": target,
-    })
-}
-
-fn why_word(why: Why) -> &'static str {
-    match why {
-        Why::Replaced => "replaced",
-        Why::Deleted => "deleted",
-        Why::Recovered => "recovered",
-    }
 }
 
 /// Says why paths are synced, or not.
@@ -367,6 +220,6 @@ fn words(verdict: &Verdict) -> (&'static str, String) {
 }
 
 /// Returns a time as the events have it.
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }

@@ -83,7 +83,7 @@ async fn open(args: &Sync, ends: &Ends) -> Result<Pair, Failure> {
 }
 
 /// Says who has the pair, as the process was started.
-fn busy(error: SyncError) -> Failure {
+pub(super) fn busy(error: SyncError) -> Failure {
     let SyncError::Busy { pid, .. } = &error else { return error.into() };
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = arguments
