@@ -6,14 +6,22 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::ioctl_fionbio;
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
+/// So much a pipe to us holds, in bytes: both ends do more each time they are woken.
+const PIPE_BYTES: usize = 256 * 1024;
+
 /// Returns a descriptor as a stream of input.
 pub(crate) fn input(fd: BorrowedFd<'_>) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
     Ok(match stream(fd)? {
-        Stream::Pipe(fd) => Box::new(pipe::Receiver::from_owned_fd(fd)?),
+        Stream::Pipe(fd) => {
+            // Where no more is allowed, it is as it was.
+            let _as_it_was = fcntl_setpipe_size(&fd, PIPE_BYTES);
+            Box::new(pipe::Receiver::from_owned_fd(fd)?)
+        }
         Stream::Socket(socket) => Box::new(socket),
     })
 }
