@@ -48,11 +48,11 @@ impl Tree {
 
     fn fetch_one(&self, folder: &OwnedFd, wanted: &Wanted) -> io::Result<Option<Found>> {
         let Wanted { path, file: expect, basis } = wanted;
-        let (mut file, stat): (File, _) = open_file(folder.as_fd(), path.name())?;
+        let (file, stat): (File, _) = open_file(folder.as_fd(), path.name())?;
         if stat.size != expect.size || stat.is_executable() != expect.executable {
             return Ok(None);
         }
-        let content = read_small(&mut file, stat.size)?;
+        let content = read_small(&file, stat.size)?;
         let still = is_still(file.as_fd(), &stat)?;
         let known = self.unchanged(path, &stat, Trust::Settled).and_then(|seen| seen.hash());
         let hash = match known.filter(|_| still) {

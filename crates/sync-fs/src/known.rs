@@ -171,7 +171,6 @@ impl Known {
         Some(removed)
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -93,10 +93,11 @@ impl Memory {
         self.lock().deltas.get(&(from, to)).cloned()
     }
 
-    /// Writes what has to last to the disk. Of `live` contents it is kept in any case; others go when they are most.
-    pub(crate) fn save<I: Iterator<Item = Hash>>(&self, live: impl Fn() -> I) {
+    /// Writes what has to last to the disk. Of `live` contents, which are not more than `most`, it is kept in any case;
+    /// others go when they are most.
+    pub(crate) fn save<I: Iterator<Item = Hash>>(&self, most: usize, live: impl Fn() -> I) {
         if let Sums::OnDisk(log) = &mut self.lock().sums {
-            log.save(live);
+            log.save(most, live);
         }
     }
 

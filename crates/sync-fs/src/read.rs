@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::sync_channel;
 
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use towline_sync_core::block::{Signature, SignatureBuilder};
 use towline_sync_core::delta::{Differ, MAX_BLOCK_OPS, Step};
@@ -61,7 +62,7 @@ fn read(folder: BorrowedFd<'_>, name: &str, also: Option<Also<'_>>) -> io::Resul
         let (mut file, before) = open_file(folder, name)?;
         let pass = Pass::new(also, before.size);
         let (hash, size, content) = if before.size <= MAX_SMALL_BYTES {
-            let content = read_small(&mut file, before.size)?;
+            let content = read_small(&file, before.size)?;
             let hash = Hash::of(&content);
             pass.whole(&content, hash);
             (hash, content.len() as u64, Some(content))
@@ -262,19 +263,19 @@ impl Ops {
 }
 
 /// Reads all of a small file that had `size` bytes; more than that says that it has grown.
-pub(crate) fn read_small(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_small(file: &File, size: u64) -> io::Result<Vec<u8>> {
     let room = usize::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))? + 1;
-    let mut content = vec![0; room];
-    let mut length = 0;
-    while length < room {
-        let count = read_some(file, &mut content[length..])?;
-        length += count;
+    let mut content = Vec::with_capacity(room);
+    while content.len() < room {
+        let count = match rustix::io::read(file, spare_capacity(&mut content)) {
+            Err(Errno::INTR) => continue,
+            count => count?,
+        };
         // A regular file gives less than was asked for only at its end.
-        if count == 0 || length + 1 == room {
+        if count == 0 || content.len() + 1 == room {
             break;
         }
     }
-    content.truncate(length);
     Ok(content)
 }
 

@@ -207,7 +207,7 @@ impl Workspace {
             self.saved_in_part = !cache.save(&self.tree.known, horizon, unsettled).unwrap_or(true);
         }
         let known = &self.tree.known;
-        self.tree.memory.save(|| known.hashes());
+        self.tree.memory.save(known.len(), || known.hashes());
     }
 
     #[cfg(test)]

@@ -67,19 +67,18 @@ impl Log {
         self.with(|open| open.get(key(hash)))?
     }
 
-    /// Writes what waits. When most contents are no more, only those that are `live` are kept.
-    pub(super) fn save<I: Iterator<Item = Hash>>(&mut self, live: impl Fn() -> I) {
+    /// Writes what waits. When most contents are no more, only those that are `live` are kept, which are not more than
+    /// `most`.
+    pub(super) fn save<I: Iterator<Item = Hash>>(&mut self, most: usize, live: impl Fn() -> I) {
         if self.open.is_none() {
             return;
         }
         self.with(Open::flush);
         let Some(open) = &mut self.open else { return };
-        if open.index.len() > MAX_DEAD {
-            let is_mostly_dead = open.index.len() > 2 * live().count() + MAX_DEAD;
-            if is_mostly_dead && self.rewrite(live().map(key)).is_err() {
-                self.is_broken = true;
-                self.open = None;
-            }
+        let is_mostly_dead = open.index.len() > 2 * most + MAX_DEAD;
+        if is_mostly_dead && self.rewrite(live().map(key)).is_err() {
+            self.is_broken = true;
+            self.open = None;
         }
     }
 
@@ -285,7 +284,7 @@ mod tests {
         }
         check(&mut first, 0..300, true);
         check(&mut first, 300..310, false);
-        first.save(iter::empty);
+        first.save(0, iter::empty);
         check(&mut log(&folder), 0..300, true);
         assert_eq!(log(&folder).get(Hash::of(b"")), None);
     }
@@ -299,7 +298,7 @@ mod tests {
             let (hash, signature) = signed(number);
             whole.append(hash, &signature);
         }
-        whole.save(iter::empty);
+        whole.save(0, iter::empty);
         let bytes = fs::read(&path).unwrap();
         for at in (0..bytes.len()).step_by(13) {
             fs::write(&path, &bytes[..at]).unwrap();
@@ -307,7 +306,7 @@ mod tests {
             check(&mut cut, [19], false);
             let (hash, signature) = signed(19);
             cut.append(hash, &signature);
-            cut.save(iter::empty);
+            cut.save(0, iter::empty);
             check(&mut log(&folder), [19], true);
             let mut damaged = bytes.clone();
             damaged[at] ^= 4;
@@ -330,7 +329,7 @@ mod tests {
         for number in 0..=u32::try_from(MAX_DEAD).unwrap() + 2 {
             all.append(Hash::of(&number.to_be_bytes()), &empty);
         }
-        all.save(|| iter::once(live));
+        all.save(1, || iter::once(live));
         check(&mut all, [1], true);
         assert_eq!(all.get(Hash::of(&5u32.to_be_bytes())), None);
         check(&mut log(&folder), [1], true);
@@ -345,6 +344,6 @@ mod tests {
         let (hash, signature) = signed(1);
         broken.append(hash, &signature);
         assert_eq!(broken.get(hash), None);
-        broken.save(iter::empty);
+        broken.save(0, iter::empty);
     }
 }
