@@ -288,7 +288,9 @@ impl Workspace {
         let Transition { path, from, to: Some(to) } = transition else {
             return Ok(Outcome::Done);
         };
-        self.install(name, parent, path, from.as_ref(), to, stamp)
+        let staged = stat_at(self.stage()?.incoming(), name);
+        let ours = staged.map_err(|error| failed("stage", path, &error))?.identity;
+        self.install(name, ours, parent, path, from.as_ref(), to, stamp)
     }
 
     fn install_or_tidy(&mut self, name: &str, transition: &Transition) -> Step<Outcome> {

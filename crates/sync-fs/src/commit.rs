@@ -39,11 +39,13 @@ enum Leftovers {
 }
 
 impl Workspace {
-    /// Puts the entry staged as `name` at `path`, in the open folder `parent`, where `from` must stand. A file was given
-    /// the modification time `stamp`.
+    /// Puts the entry staged as `name`, which is `ours`, at `path`, in the open folder `parent`, where `from` must stand.
+    /// A file was given the modification time `stamp`.
+    #[expect(clippy::too_many_arguments, reason = "what is staged, and what it is to be")]
     pub(crate) fn install(
         &mut self,
         name: &str,
+        ours: Identity,
         parent: BorrowedFd<'_>,
         path: &RelPath,
         from: Option<&Entry>,
@@ -56,10 +58,7 @@ impl Workspace {
             remove(self.stage()?.incoming(), name).map_err(|error| failed("tidy up after", path, &error))?;
             return Ok(Outcome::Done);
         }
-        let expected = self.expect(parent, path, actual, from)?;
-        let ours =
-            stat_at(self.stage()?.incoming(), name).map_err(|error| failed("stage", path, &error))?.identity;
-        match expected {
+        match self.expect(parent, path, actual, from)? {
             None => {
                 self.hook.at(Moment::Checked, path).map_err(|error| failed("write", path, &error))?;
                 let placed = move_new(self.stage()?.incoming(), name, parent, path.name());

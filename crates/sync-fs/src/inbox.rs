@@ -122,6 +122,11 @@ impl Inbox {
         self.filled.notify_one();
     }
 
+    /// Tells whether the next request is one to apply something.
+    pub(crate) fn is_apply_next(&self) -> bool {
+        matches!(self.lock().requests.front(), Some(Request::Apply { .. }))
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

@@ -251,8 +251,14 @@ impl Workspace {
             // In a folder that is being made there is nothing to be replaced.
             return Err(Outcome::Stale { actual: None });
         }
-        if let Some(seen) = self.stands(&mut batch.parents, new)? {
-            return Ok(Some(seen));
+        let mut actual = None;
+        if new.from.is_some() {
+            let parent = batch.parents.open(self, path)?;
+            actual = self.actual(parent.as_fd(), path)?;
+            // It may have been done already.
+            if let Some(seen) = actual.take_if(|seen| seen.entry == new.entry) {
+                return Ok(Some(seen));
+            }
         }
         let incoming = self.stage()?.share_incoming();
         let staging = |error: io::Error| not_staged(path, &error);
@@ -277,7 +283,7 @@ impl Workspace {
                     batch.drafts.push(draft(file_mode(file.executable, None, self.umask)));
                     return Ok(None);
                 }
-                let (content, mode) = self.content(&mut batch.parents, new, *file)?;
+                let (content, mode) = self.content(&mut batch.parents, new, *file, actual)?;
                 let maker = Maker { news: &news, memory: &self.tree.memory, force: batch.force_each };
                 let seen = maker.make(&draft(mode), &content)?;
                 self.hook.at(Moment::Staged, path).map_err(staging)?;
@@ -289,37 +295,30 @@ impl Workspace {
         Ok(Some(Seen::new(new.entry.clone(), stat, taken)))
     }
 
-    /// Returns what stands in the place of a file that is to be replaced, if that was done already.
-    fn stands(&mut self, parents: &mut Parents, new: &New) -> Step<Option<Seen>> {
-        if new.from.is_none() {
-            return Ok(None);
-        }
-        let parent = parents.open(self, &new.path)?;
-        let actual = self.actual(parent.as_fd(), &new.path)?;
-        Ok(actual.filter(|seen| seen.entry == new.entry))
-    }
-
-    /// Returns the content of a file that takes another's place or is made of another, and the mode that it gets.
+    /// Returns the content of a file that takes the place of another, which is `actual`, or is made of another, and the
+    /// mode that it gets.
     fn content<'a>(
         &mut self,
         parents: &mut Parents,
         new: &'a New,
         file: snapshot::File,
+        actual: Option<Seen>,
     ) -> Step<(Cow<'a, [u8]>, Mode)> {
         let path = &new.path;
         let mut mode = file_mode(file.executable, None, self.umask);
         let mut old = None;
         if let Some(from) = new.from {
             let parent = parents.open(self, path)?;
-            let actual = self.actual(parent.as_fd(), path)?;
             if let Some(expected) = self.expect(parent.as_fd(), path, actual, Some(&Entry::File(from)))? {
                 mode = file_mode(file.executable, Some(expected.stat.mode), self.umask);
-                let opened = open_file(parent.as_fd(), path.name());
-                let (open, stat) = opened.map_err(|error| failed("read", path, &error))?;
-                if stat != expected.stat {
-                    return Err(self.stale(parent.as_fd(), path));
+                if let Body::Delta(_) = new.body {
+                    let opened = open_file(parent.as_fd(), path.name());
+                    let (open, stat) = opened.map_err(|error| failed("read", path, &error))?;
+                    if stat != expected.stat {
+                        return Err(self.stale(parent.as_fd(), path));
+                    }
+                    old = Some((open, from.size));
                 }
-                old = Some((open, from.size));
             }
         }
         let content = match (&new.body, old) {
@@ -348,7 +347,10 @@ impl Workspace {
                 };
                 let (from, to) = (Entry::File(from), &news[index].entry);
                 let stamp = batch.items[index].stamp;
-                match self.install(&name, parent.as_fd(), path, Some(&from), to, Some(stamp)) {
+                let installed = batch.identity(index).and_then(|ours| {
+                    self.install(&name, ours, parent.as_fd(), path, Some(&from), to, Some(stamp))
+                });
+                match installed {
                     Ok(Outcome::Done) => {}
                     Ok(outcome) | Err(outcome) => batch.fail(index, &outcome),
                 }

@@ -34,6 +34,8 @@ const SAVE: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_millis(20);
 /// After this many requests in a row, what is under way gets its turn.
 const TURN: u64 = 64;
+/// So many answers are told together while there is more to apply: each wakes whoever waits for them.
+const MAX_ANSWERS: usize = 32;
 /// At most one part in this many of the time goes into scanning where events are not to be had.
 const POLL_SHARE: u32 = 20;
 
@@ -60,6 +62,7 @@ pub fn spawn(
         inbox: Arc::clone(&inbox),
         replies: Box::new(replies),
         listening: true,
+        answers: Vec::new(),
         session: None,
         #[cfg(test)]
         configure: None,
@@ -104,6 +107,8 @@ pub(crate) struct Worker {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) replies: Box<dyn FnMut(Reply) -> bool + Send>,
     pub(crate) listening: bool,
+    /// What was applied and is not yet told of.
+    pub(crate) answers: Answers,
     pub(crate) session: Option<Session>,
     #[cfg(test)]
     pub(crate) configure: Option<Configure>,
@@ -164,6 +169,9 @@ impl Worker {
                 Work::TimedOut => self.keep_house(),
             }
             self.follow_up();
+            if self.answers.len() >= MAX_ANSWERS || !self.inbox.is_apply_next() {
+                self.tell_answers();
+            }
         }
     }
 
@@ -516,12 +524,22 @@ impl Worker {
     }
 
     fn answer(&mut self, answers: Answers) {
-        for (id, outcome) in answers {
-            self.reply(Reply::Applied { id, outcome });
+        self.answers.extend(answers);
+    }
+
+    fn tell_answers(&mut self) {
+        for (id, outcome) in std::mem::take(&mut self.answers) {
+            self.tell(Reply::Applied { id, outcome });
         }
     }
 
+    /// Tells something, after what was applied before.
     fn reply(&mut self, reply: Reply) {
+        self.tell_answers();
+        self.tell(reply);
+    }
+
+    fn tell(&mut self, reply: Reply) {
         if self.listening {
             self.listening = (self.replies)(reply);
         }

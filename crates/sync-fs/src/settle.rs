@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{Change, Entry};
 
-use crate::disk::{Kind, Root, stat_at};
+use crate::disk::{Kind, Root, Stat, stat_at};
 use crate::known::{Departed, Known, Positions, Seen};
 use crate::scan::{Item, Trust, is_absent, is_ours};
 use crate::tree::Tree;
@@ -18,8 +18,9 @@ use crate::walk::{Start, Walked};
 enum Located {
     /// Nothing stands at this path: the dirty one, or the outermost folder above it that is gone.
     Gone(RelPath),
-    /// Something stands at this path: the dirty one, or what took the place of a folder above it.
-    Stands(RelPath),
+    /// Something stands at this path: the dirty one, with what could be learned of it, or what took the place of a
+    /// folder above it.
+    Stands(RelPath, Option<Stat>),
 }
 
 /// What a walk of everything has found.
@@ -147,6 +148,7 @@ impl Tree {
         let mut parent = Parent::default();
         let mut departed = Departed::default();
         let mut standing = BTreeMap::new();
+        let trust = |content| if content { Trust::Settled } else { Trust::Quiet };
         // What is gone comes first: a file that stands elsewhere now need not be read again.
         for (path, content) in dirty {
             if self.rules.is_pruned(path) {
@@ -154,11 +156,13 @@ impl Tree {
             }
             match self.locate(path, &mut parent)? {
                 Located::Gone(path) => self.vanish(&path, &mut departed, &mut changes),
-                Located::Stands(path) => *standing.entry(path).or_insert(false) |= content,
+                // Most often what came of our own work.
+                Located::Stands(path, Some(stat)) if self.is_as_known(&path, &stat, trust(*content)) => {}
+                Located::Stands(path, _) => *standing.entry(path).or_insert(false) |= content,
             }
         }
         for (path, content) in standing {
-            let trust = if content { Trust::Settled } else { Trust::Quiet };
+            let trust = trust(content);
             self.settle_one(&path, trust, &mut parent, &mut departed, &mut changes)?;
         }
         Ok(changes.into_ordered())
@@ -219,6 +223,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Tells whether a file is known just as it was found.
+    fn is_as_known(&self, path: &RelPath, stat: &Stat, trust: Trust) -> bool {
+        !self.is_mount(path, stat) && self.known.get(path).is_some_and(|seen| seen.is_still(stat, trust))
+    }
+
     fn locate(&self, path: &RelPath, parent: &mut Parent) -> io::Result<Located> {
         let mut path = path.clone();
         loop {
@@ -227,7 +236,7 @@ impl Tree {
                     return match stat_at(parent, path.name()) {
                         Err(error) if is_absent(&error) => Ok(Located::Gone(path)),
                         Err(error) if is_ours(&error) => Err(error),
-                        _ => Ok(Located::Stands(path)),
+                        stat => Ok(Located::Stands(path, stat.ok())),
                     };
                 }
                 Err(error) if is_ours(&error) => return Err(error),

@@ -52,6 +52,7 @@ impl Live {
             inbox: Arc::clone(&inbox),
             replies: Box::new(move |reply| reply_tx.send(reply).is_ok()),
             listening: true,
+            answers: Vec::new(),
             session: None,
             configure: Some(Box::new(configure)),
         };
