@@ -21,7 +21,7 @@ use crate::commit::{Step, failed, move_new};
 use crate::disk::{Identity, Timestamp, enter_folder, open_file, stat_at, stat_of};
 use crate::hook::Moment;
 use crate::known::{Seen, now, stamp};
-use crate::make::{Draft, MAX_DRAFTS, Maker, make_folder, not_staged};
+use crate::make::{Draft, Job, MAX_DRAFTS, make, make_folder, not_staged};
 use crate::stage::{Stage, remove_tree};
 use crate::symlink::stays_beneath;
 use crate::tree::refusal;
@@ -120,8 +120,15 @@ impl Workspace {
             parents: Parents::default(),
             force_each: self.options.durable && files <= FEW,
         };
+        let mut last = None;
         for (index, new) in news.iter().enumerate() {
-            let parent = new.path.parent().and_then(|parent| batch.made.get(&parent).copied());
+            // What lies together most often comes together.
+            let folder = new.path.as_str().strip_suffix(new.path.name());
+            let parent = match last {
+                Some((before, parent)) if before == folder => parent,
+                _ => new.path.parent().and_then(|parent| batch.made.get(&parent).copied()),
+            };
+            last = Some((folder, parent));
             let made = Err(Outcome::NeedContent);
             let stamp = new.modified.unwrap_or_else(stamp);
             batch.items.push(Item { parent, children: Vec::new(), made, stamp });
@@ -145,8 +152,9 @@ impl Workspace {
     /// Makes the files that were drafted.
     fn make_drafts(&mut self, batch: &mut Batch) {
         let drafts = std::mem::take(&mut batch.drafts);
-        let maker = Maker { news: &batch.news, memory: &self.tree.memory, force: batch.force_each };
-        for (index, made) in maker.make_all(&drafts, self.threads) {
+        let (news, memory) = (Arc::clone(&batch.news), Arc::clone(&self.tree.memory));
+        let job = Job::new(news, drafts, memory, batch.force_each);
+        for (index, made) in self.makers.make_all(job) {
             let path = &batch.news[index].path;
             batch.items[index].made = made.and_then(|seen| {
                 let staged = self.hook.at(Moment::Staged, path);
@@ -203,10 +211,11 @@ impl Workspace {
     }
 
     /// Refuses what must never be touched, whoever asks.
-    fn check_new(&self, parents: &mut Parents, new: &New) -> Step<()> {
+    fn check_new(&self, parents: &mut Parents, new: &New, is_in_new: bool) -> Step<()> {
         let New { path, from, entry, .. } = new;
         let verdict = self.tree.rules.decide(path);
-        let pruned = verdict.skip_dir || parents.is_pruned(self, path);
+        // A new folder that it lies in was checked.
+        let pruned = verdict.skip_dir || (!is_in_new && parents.is_pruned(self, path));
         self.check_path(path, pruned || (verdict.ignored && *entry != Entry::Directory))?;
         let refuse = |errno, why: &str| Err(Outcome::Failed(refusal(errno, format!("{path}: {why}"))));
         match entry {
@@ -243,7 +252,8 @@ impl Workspace {
         {
             return Err(without_folder(path));
         }
-        self.check_new(&mut batch.parents, new)?;
+        let is_in_new = batch.items[index].parent.is_some();
+        self.check_new(&mut batch.parents, new, is_in_new)?;
         if batch.made.contains_key(path) {
             return Err(Outcome::Stale { actual: Some(Entry::Directory) });
         }
@@ -284,8 +294,7 @@ impl Workspace {
                     return Ok(None);
                 }
                 let (content, mode) = self.content(&mut batch.parents, new, *file, actual)?;
-                let maker = Maker { news: &news, memory: &self.tree.memory, force: batch.force_each };
-                let seen = maker.make(&draft(mode), &content)?;
+                let seen = make(new, &draft(mode), &content, &self.tree.memory, batch.force_each)?;
                 self.hook.at(Moment::Staged, path).map_err(staging)?;
                 return Ok(Some(seen));
             }

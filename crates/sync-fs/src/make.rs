@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat};
 use rustix::io::Errno;
@@ -23,10 +25,11 @@ use crate::thread;
 
 /// The most files that are made at once: the folder of each may be held open.
 pub(crate) const MAX_DRAFTS: usize = 128;
-/// So many files are worth another thread.
+/// So many files are worth a thread.
 const SHARE: usize = 16;
 
 /// A file that is to be made.
+#[derive(Debug)]
 pub(crate) struct Draft {
     /// Its place in the batch.
     pub(crate) index: usize,
@@ -37,57 +40,140 @@ pub(crate) struct Draft {
     pub(crate) stamp: Timestamp,
 }
 
-/// What is needed to make the files of a batch.
-pub(crate) struct Maker<'a> {
-    pub(crate) news: &'a [New],
-    pub(crate) memory: &'a Memory,
+/// Files that are to be made, and what became of those that are.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) news: Arc<[New]>,
+    pub(crate) drafts: Vec<Draft>,
+    pub(crate) memory: Arc<Memory>,
     /// Whether each file is forced to the disk.
     pub(crate) force: bool,
+    next: AtomicUsize,
+    made: Mutex<Vec<(usize, Step<Seen>)>>,
 }
 
-impl Maker<'_> {
-    /// Makes files whose content came whole, by up to `threads` threads, and returns what became of each.
-    pub(crate) fn make_all(&self, drafts: &[Draft], threads: usize) -> Vec<(usize, Step<Seen>)> {
-        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(drafts.len())));
-        let make = || {
-            while let Some(draft) = drafts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let seen = self.draft(draft);
-                done.lock().unwrap_or_else(PoisonError::into_inner).push((draft.index, seen));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..(drafts.len() / SHARE).min(threads) {
-                // Where no thread is to be had, all is made here.
-                let _started = thread::start_in(scope, "towline-make", make);
-            }
-            make();
-        });
-        done.into_inner().unwrap_or_else(PoisonError::into_inner)
+impl Job {
+    pub(crate) fn new(news: Arc<[New]>, drafts: Vec<Draft>, memory: Arc<Memory>, force: bool) -> Self {
+        let made = Mutex::new(Vec::with_capacity(drafts.len()));
+        Self { news, drafts, memory, force, next: AtomicUsize::new(0), made }
     }
 
-    fn draft(&self, draft: &Draft) -> Step<Seen> {
-        match &self.news[draft.index].body {
-            Body::Whole(content) => self.make(draft, content),
-            Body::Delta(_) | Body::Past { .. } => Err(Outcome::NeedContent),
+    /// Makes one after the other until none is left.
+    fn run(&self) {
+        while let Some(draft) = self.drafts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let new = &self.news[draft.index];
+            let made = match &new.body {
+                Body::Whole(content) => make(new, draft, content, &self.memory, self.force),
+                Body::Delta(_) | Body::Past { .. } => Err(Outcome::NeedContent),
+            };
+            self.lock().push((draft.index, made));
         }
     }
 
-    /// Makes a file, if the content is what it must be.
-    pub(crate) fn make(&self, draft: &Draft, content: &[u8]) -> Step<Seen> {
-        let New { path, entry, .. } = &self.news[draft.index];
-        let Entry::File(file) = entry else { return Err(not_synced(path)) };
-        if content.len() as u64 != file.size || Hash::of(content) != file.hash {
-            return Err(Outcome::NeedContent);
-        }
-        let taken = now();
-        let stat = write_new(draft, content, self.force).map_err(|error| not_staged(path, &error))?;
-        if self.memory.is_interested(file.size)
-            && let Ok(signature) = sign(content, file.size)
-        {
-            self.memory.keep(file.hash, &signature);
-        }
-        Ok(Seen::stamped(entry.clone(), stat, draft.stamp, taken))
+    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Step<Seen>)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The threads that make files: whoever asks for it, and helpers, which are started when they are needed and last.
+#[derive(Debug)]
+pub(crate) struct Makers {
+    most: usize,
+    helpers: Vec<Helper>,
+}
+
+impl Makers {
+    /// Of up to so many threads, the one that asks included.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { most: threads.saturating_sub(1), helpers: Vec::new() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn helpers(&self) -> usize {
+        self.helpers.len()
+    }
+
+    /// Makes files whose content came whole and returns what became of each. What is not told of was not made: a
+    /// helper died of it.
+    pub(crate) fn make_all(&mut self, job: Job) -> Vec<(usize, Step<Seen>)> {
+        let wanted = (job.drafts.len() / SHARE).saturating_sub(1).min(self.most);
+        while self.helpers.len() < wanted {
+            // Where no thread is to be had, all is made here.
+            let Ok(helper) = Helper::start() else { break };
+            self.helpers.push(helper);
+        }
+        let job = Arc::new(job);
+        let (asked, _) = self.helpers.split_at(wanted.min(self.helpers.len()));
+        for helper in asked {
+            helper.ask(&job);
+        }
+        job.run();
+        let done = asked.iter().filter(|helper| helper.done_rx.recv().is_ok()).count();
+        if done < asked.len() {
+            self.helpers.clear();
+        }
+        std::mem::take(&mut *job.lock())
+    }
+}
+
+/// A thread that helps to make files; dropping it ends and joins it.
+#[derive(Debug)]
+struct Helper {
+    /// who asks --jobs--> helper, and back when there is nothing left of one
+    job_tx: Option<SyncSender<Arc<Job>>>,
+    done_rx: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Helper {
+    fn start() -> io::Result<Self> {
+        let (job_tx, job_rx) = sync_channel::<Arc<Job>>(1);
+        let (done_tx, done_rx) = sync_channel(1);
+        let thread = thread::start("towline-make", move || {
+            while let Ok(job) = job_rx.recv() {
+                job.run();
+                drop(job);
+                if done_tx.send(()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { job_tx: Some(job_tx), done_rx, thread: Some(thread) })
+    }
+
+    fn ask(&self, job: &Arc<Job>) {
+        if let Some(job_tx) = &self.job_tx {
+            // One that has died says so when its end is waited for.
+            let _dead = job_tx.send(Arc::clone(job));
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.job_tx = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been printed.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Makes a file, if the content is what it must be.
+pub(crate) fn make(new: &New, draft: &Draft, content: &[u8], memory: &Memory, force: bool) -> Step<Seen> {
+    let New { path, entry, .. } = new;
+    let Entry::File(file) = entry else { return Err(not_synced(path)) };
+    if content.len() as u64 != file.size || Hash::of(content) != file.hash {
+        return Err(Outcome::NeedContent);
+    }
+    let taken = now();
+    let stat = write_new(draft, content, force).map_err(|error| not_staged(path, &error))?;
+    if memory.is_interested(file.size)
+        && let Ok(signature) = sign(content, file.size)
+    {
+        memory.keep(file.hash, &signature);
+    }
+    Ok(Seen::stamped(entry.clone(), stat, draft.stamp, taken))
 }
 
 /// Makes a folder and opens it.

@@ -27,7 +27,7 @@ pub(crate) struct Tree {
     pub(crate) known: Known,
     /// What the last session knew: believed of files whose stat is still the same, until they are known again.
     pub(crate) remembered: Known,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) guard: Guard,
     /// `None` where the kernel gives no events.
     pub(crate) watches: Option<Arc<WatchTable>>,

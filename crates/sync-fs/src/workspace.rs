@@ -21,6 +21,7 @@ use crate::inbox::Dirty;
 use crate::incoming::{Incoming, Ready};
 use crate::install::Batch;
 use crate::known::Known;
+use crate::make::Makers;
 use crate::memory::Memory;
 use crate::mounts;
 use crate::options::ReplicaOptions;
@@ -48,8 +49,8 @@ pub(crate) struct Workspace {
     pub(crate) suspects: BTreeMap<RelPath, bool>,
     pub(crate) case_sensitive: bool,
     pub(crate) umask: u32,
-    /// How many threads make files together.
-    pub(crate) threads: usize,
+    /// The threads that make files together.
+    pub(crate) makers: Makers,
     /// How many entries were moved away, to name the next.
     pub(crate) displacements: u64,
     pub(crate) hook: Hook,
@@ -153,7 +154,7 @@ impl Workspace {
             rules,
             mounts: info.mounts.iter().cloned().collect(),
             known: Known::default(),
-            memory,
+            memory: Arc::new(memory),
             remembered: cache.as_ref().map(Cache::load).unwrap_or_default(),
             guard: Guard::new(options.protect),
             watches: None,
@@ -164,7 +165,7 @@ impl Workspace {
         let workspace = Self {
             case_sensitive: info.case_sensitive,
             umask: umask(),
-            threads: std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS),
+            makers: Makers::new(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
             displacements: 0,
             options,
             tree,

@@ -16,6 +16,7 @@ use towline_sync_core::snapshot::{Entry, File, Hash, Opaque};
 use super::live::Live;
 use super::{Desk, errno, file, lines, link, make, next_id, path};
 use crate::hook::Moment;
+use crate::make::Makers;
 use crate::options::ReplicaOptions;
 
 /// Long before any test.
@@ -210,9 +211,10 @@ fn several_threads_make_what_one_makes() {
     let last = u32::try_from(batch.len() - 1).unwrap();
     for threads in [1, 2, 4] {
         let mut desk = Desk::new(&["old stands"]);
-        desk.workspace().threads = threads;
+        desk.workspace().makers = Makers::new(threads);
         let refused = [(5, Outcome::NeedContent), (last, stale(file(b"stands")))];
         assert_eq!(desk.install(&batch), refused, "{threads} threads");
+        assert_eq!(desk.workspace().makers.helpers(), threads - 1);
         let mut made = lines(desk.path());
         made.sort_unstable();
         assert_eq!(made, after, "{threads} threads");
