@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open, openat};
+use tokio::time::Instant;
 use towline_sync_core::base::Base;
 use towline_sync_core::message::{
     Block, Content, DeltaOp, Failure, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RequestId,
@@ -25,8 +26,13 @@ use crate::peer::Peer;
 use crate::record::{KnownPair, now};
 
 /// So many paths are dealt with together.
-const TOGETHER: usize = 64;
-/// How long the other side may take to answer what it was asked together: it may have to copy much.
+const TOGETHER: usize = 512;
+/// So much is asked before an answer is taken, in bytes and about: less than the stream holds back, so that neither side
+/// waits for the other to read.
+const MAX_ASKED_BYTES: usize = 64 * 1024;
+/// What a step takes beside its names, in bytes and at most.
+const STEP_BYTES: usize = 128;
+/// How long the other side may take to its next answer: it may have to copy much.
 const ANSWER: Duration = Duration::from_mins(2);
 /// So many files of this machine are looked at for a content.
 const MAX_HOLDERS: usize = 16;
@@ -328,6 +334,16 @@ fn is_content(found: &mut File, file: snapshot::File) -> io::Result<bool> {
     Ok(Hash(*hasher.finalize().as_bytes()) == file.hash)
 }
 
+/// Returns about how many bytes a step takes on its way, at most.
+fn size(step: &Transition) -> usize {
+    let link = |entry: &Option<Entry>| match entry {
+        Some(Entry::Symlink { target }) => target.len(),
+        _ => 0,
+    };
+    // A copy names the path once more.
+    STEP_BYTES + 2 * step.path.as_str().len() + link(&step.from) + link(&step.to)
+}
+
 /// A talk with the other side.
 struct Talk {
     peer: Peer,
@@ -361,16 +377,22 @@ impl Talk {
 
     /// Has steps made, and returns what became of each.
     async fn apply(&mut self, steps: Vec<(Transition, Content)>) -> Result<Vec<Outcome>, SyncError> {
-        let first = self.next;
-        self.next += steps.len() as u64;
-        let requests = (first..).zip(steps);
-        let mut requests: Vec<_> =
-            requests.map(|(id, (transition, content))| Request::Apply { id, transition, content }).collect();
-        let asking = async {
-            self.peer.send(&mut requests).await?;
-            self.answers(first..self.next).await
-        };
-        in_time(asking).await
+        let mut outcomes = Vec::with_capacity(steps.len());
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            let first = self.next;
+            let (mut requests, mut bytes) = (Vec::new(), 0);
+            while let Some((transition, content)) =
+                steps.next_if(|(step, _)| requests.is_empty() || bytes + size(step) <= MAX_ASKED_BYTES)
+            {
+                bytes += size(&transition);
+                requests.push(Request::Apply { id: self.next, transition, content });
+                self.next += 1;
+            }
+            in_time(self.peer.send(&mut requests)).await?;
+            outcomes.extend(self.answers(first..self.next).await?);
+        }
+        Ok(outcomes)
     }
 
     /// Has one step made with a content that is sent along.
@@ -396,16 +418,17 @@ impl Talk {
                 break;
             }
         }
-        let outcome = in_time(self.answers(id..self.next)).await?;
+        let outcome = self.answers(id..self.next).await?;
         Ok(outcome.into_iter().next().unwrap_or(Outcome::NeedContent))
     }
 
-    /// Waits for the answers to these requests.
-    async fn answers(&mut self, asked: std::ops::Range<RequestId>) -> Result<Vec<Outcome>, String> {
+    /// Waits for the answers to these requests. Only an answer is a sign of life.
+    async fn answers(&mut self, asked: std::ops::Range<RequestId>) -> Result<Vec<Outcome>, SyncError> {
         let mut outcomes = BTreeMap::new();
         let count = asked.clone().count();
+        let mut until = Instant::now() + ANSWER;
         while outcomes.len() < count {
-            self.peer.receive(&mut self.replies).await?;
+            by(until, self.peer.receive(&mut self.replies)).await?;
             for reply in self.replies.drain(..) {
                 // Whatever else it has to say is of no use here.
                 let Reply::Applied { id, outcome } = reply else { continue };
@@ -414,8 +437,10 @@ impl Talk {
                     continue;
                 }
                 if id >= asked.end || outcomes.insert(id, outcome).is_some() {
-                    return Err(format!("the other side answered a request {id} that was not made"));
+                    let message = format!("the other side answered a request {id} that was not made");
+                    return Err(SyncError::Agent { message });
                 }
+                until = Instant::now() + ANSWER;
             }
         }
         Ok(outcomes.into_values().collect())
@@ -424,7 +449,11 @@ impl Talk {
 
 /// Waits for something of the other side, but not for ever.
 async fn in_time<T>(something: impl Future<Output = Result<T, String>>) -> Result<T, SyncError> {
-    let done = tokio::time::timeout(ANSWER, something).await;
+    by(Instant::now() + ANSWER, something).await
+}
+
+async fn by<T>(until: Instant, something: impl Future<Output = Result<T, String>>) -> Result<T, SyncError> {
+    let done = tokio::time::timeout_at(until, something).await;
     done.unwrap_or_else(|_| Err("the other side gave no answer".to_owned()))
         .map_err(|message| SyncError::Agent { message })
 }

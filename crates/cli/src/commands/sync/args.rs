@@ -80,8 +80,8 @@ pub(super) struct Undo {
     /// What to bring back, in the version that went last; of a folder, all that is kept of what was in it.
     #[arg(value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
-    /// Brings back what went on the other side too: the command that it was synced with, or another that reaches the same
-    /// agent's folder.
+    /// Brings back what an agent has replaced or deleted, too: the command that it was synced with or, for the container of
+    /// `towline up`, any that reaches its agent.
     #[arg(long, value_name = "COMMAND")]
     pub(super) to: Option<String>,
     /// Only shows what could be brought back, every version of it.

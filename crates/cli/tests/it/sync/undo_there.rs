@@ -385,7 +385,7 @@ fn it_goes_on_where_it_was_broken_off() {
         (0..FILES).filter(is_old).count()
     };
     let mut counts = Vec::new();
-    for bytes in [300, 2_000, 4_000, 8_000, 16_000] {
+    for bytes in (800..16_000).step_by(800) {
         // The stream ends after so many bytes, in the middle of what is asked.
         scene.env.write("agent.sh", &format!("dd bs=1 count={bytes} status=none | {AGENT}"));
         let report = scene.sync(&["undo", "src", "--to", "sh agent.sh"]);
@@ -403,12 +403,13 @@ fn it_goes_on_where_it_was_broken_off() {
 
 #[test]
 fn it_may_be_killed() {
+    const FILES: u32 = 1500;
     let past = Past::new();
-    for number in 0..300 {
+    for number in 0..FILES {
         past.scene.env.write(&format!("src/{number}"), "old\n");
     }
     past.scene.sync(&["src", "--to", &past.to]);
-    for number in 0..300 {
+    for number in 0..FILES {
         past.scene.env.write(&format!("src/{number}"), "changed\n");
     }
     past.scene.sync(&["src", "--to", &past.to]);
@@ -417,8 +418,8 @@ fn it_may_be_killed() {
     running.signal("KILL");
     running.end();
     let read = |number: u32| past.scene.read(&format!("far/{number}"));
-    assert!((0..300).all(|number| ["old\n", "changed\n"].contains(&read(number).as_str())));
+    assert!((0..FILES).all(|number| ["old\n", "changed\n"].contains(&read(number).as_str())));
     let (code, words) = past.undo_all().end();
     assert_eq!((code, words.as_str()), (Some(0), ""));
-    assert!((0..300).all(|number| read(number) == "old\n"));
+    assert!((0..FILES).all(|number| read(number) == "old\n"));
 }
