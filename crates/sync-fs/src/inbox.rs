@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use towline_sync_core::message::Request;
+use towline_sync_core::message::{New, Request, RequestId};
 use towline_sync_core::path::RelPath;
 
 /// More dirty paths than this are dearer to look at one by one than a walk of everything.
 const MAX_DIRTY: usize = 64 * 1024;
 
 /// Content that may wait, in bytes.
-const MAX_WAITING_BYTES: usize = 2 << 20;
+const MAX_WAITING_BYTES: usize = 1 << 20;
 
 /// Paths that may have changed, each with whether its content may have.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -150,12 +150,7 @@ impl Inbox {
                 return Work::Dirty(std::mem::take(&mut state.dirty));
             }
             if let Some(request) = state.requests.pop_front() {
-                state.bytes -= request.carried();
-                let then = if state.has_room() { state.waiting.take() } else { None };
-                drop(state);
-                if let Some(then) = then {
-                    then();
-                }
+                Self::taken(state, &request);
                 return Work::Request(request);
             }
             if busy {
@@ -171,6 +166,30 @@ impl Inbox {
             } else {
                 self.filled.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
             };
+        }
+    }
+
+    /// Takes the next request if it is one to install something, and nothing has changed meanwhile.
+    pub(crate) fn take_install(&self) -> Option<(RequestId, Vec<New>)> {
+        let mut state = self.lock();
+        if state.closed || !state.dirty.is_empty() {
+            return None;
+        }
+        let request = state.requests.pop_front_if(|request| matches!(request, Request::Install { .. }))?;
+        Self::taken(state, &request);
+        match request {
+            Request::Install { id, entries } => Some((id, entries)),
+            _ => None,
+        }
+    }
+
+    /// Tells who waits for room when there is some without this request.
+    fn taken(mut state: MutexGuard<'_, State>, request: &Request) {
+        state.bytes -= request.carried();
+        let then = if state.has_room() { state.waiting.take() } else { None };
+        drop(state);
+        if let Some(then) = then {
+            then();
         }
     }
 

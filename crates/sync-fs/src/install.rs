@@ -38,9 +38,15 @@ const MAX_WORDS: usize = 256 * 1024;
 /// What was not made of a batch: its place there, and why.
 pub(crate) type Failures = Vec<(u32, Outcome)>;
 
-/// One batch on its way into the tree.
+/// What became of requests.
+pub(crate) type Answers = Vec<(RequestId, Failures)>;
+
+/// One batch on its way into the tree: the entries of a request, or of some.
 pub(crate) struct Batch {
+    /// The first of its requests.
     id: RequestId,
+    /// Whose entries these are: so many of each.
+    requests: Vec<(RequestId, usize)>,
     news: Arc<[New]>,
     items: Vec<Item>,
     /// The folders that this batch makes.
@@ -72,27 +78,41 @@ struct Parents {
 }
 
 impl Workspace {
-    /// Makes new entries, folders before what is in them. The answer comes now, or with the next
-    /// [`flush_installs`](Self::flush_installs).
-    pub(crate) fn install_all(&mut self, id: RequestId, news: Vec<New>) -> Option<Failures> {
-        if let Err(outcome) = self.check_batch(&news) {
-            return Some(failures(news.iter().map(|_| Some(outcome.clone()))));
+    /// Makes the new entries of some requests as if they were one, folders before what is in them. The answers come now,
+    /// or with the next [`flush_installs`](Self::flush_installs).
+    pub(crate) fn install_all(&mut self, requests: Vec<(RequestId, Vec<New>)>) -> Answers {
+        let mut answers = Answers::new();
+        let (mut counts, mut all, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (id, mut news) in requests {
+            match self.check_batch(&news, bytes) {
+                Ok(more) => {
+                    bytes += more;
+                    counts.push((id, news.len()));
+                    all.append(&mut news);
+                }
+                Err(outcome) => {
+                    answers.push((id, failures(news.iter().map(|_| Some(outcome.clone())))));
+                }
+            }
         }
-        let mut batch = self.stage_batch(id, news);
+        let Some((id, _)) = counts.first() else { return answers };
+        let mut batch = self.stage_batch(*id, all);
+        batch.requests = counts;
         if self.options.durable {
             batch.staged.clear();
             self.staged.push(batch);
-            return None;
+        } else {
+            answers.extend(self.place_batch(batch, &Ok(())));
         }
-        Some(self.place_batch(batch, &Ok(())))
+        answers
     }
 
     /// Forces what is staged to the disk and puts it in its place.
-    pub(crate) fn flush_installs(&mut self) -> Vec<(RequestId, Failures)> {
+    pub(crate) fn flush_installs(&mut self) -> Answers {
         let staged = std::mem::take(&mut self.staged);
         let each = staged.iter().all(|batch| batch.force_each);
         let forced = if each { Ok(()) } else { self.force_everything() };
-        staged.into_iter().map(|batch| (batch.id, self.place_batch(batch, &forced))).collect()
+        staged.into_iter().flat_map(|batch| self.place_batch(batch, &forced)).collect()
     }
 
     /// Throws away what is staged.
@@ -112,6 +132,7 @@ impl Workspace {
         let files = news.iter().filter(|new| matches!(new.entry, Entry::File(_))).count();
         let mut batch = Batch {
             id,
+            requests: Vec::new(),
             news: Arc::clone(&news),
             items: Vec::with_capacity(news.len()),
             made: HashMap::new(),
@@ -163,7 +184,7 @@ impl Workspace {
         }
     }
 
-    fn place_batch(&mut self, mut batch: Batch, forced: &io::Result<()>) -> Failures {
+    fn place_batch(&mut self, mut batch: Batch, forced: &io::Result<()>) -> Answers {
         let news = Arc::clone(&batch.news);
         for (index, new) in news.iter().enumerate() {
             if batch.items[index].parent.is_some() {
@@ -188,7 +209,9 @@ impl Workspace {
                 self.tree.record(&new.path, seen);
             }
         }
-        failures(batch.items.into_iter().map(|item| item.made.err()))
+        let mut outcomes = batch.items.into_iter().map(|item| item.made.err());
+        let requests = batch.requests.into_iter();
+        requests.map(|(id, count)| (id, failures(outcomes.by_ref().take(count)))).collect()
     }
 
     /// Forces everything that was written to the disk.
@@ -197,9 +220,9 @@ impl Workspace {
         Ok(syncfs(self.tree.root.fd())?)
     }
 
-    /// Checks what concerns the batch as a whole.
-    fn check_batch(&mut self, news: &[New]) -> Step<()> {
-        let Some(first) = news.first() else { return Ok(()) };
+    /// Checks what concerns a request as a whole, with `before` bytes to be written before it; returns how many it has.
+    fn check_batch(&mut self, news: &[New], before: u64) -> Step<u64> {
+        let Some(first) = news.first() else { return Ok(0) };
         self.store()?;
         self.tree.root.check().map_err(|error| failed("find the folder of", &first.path, &error))?;
         let size = |new: &New| if let Entry::File(file) = new.entry { file.size } else { 0 };
@@ -207,7 +230,7 @@ impl Workspace {
         if size > MAX_BATCH_BYTES as u64 {
             return Err(Outcome::Failed(refusal(Errno::FBIG, format!("{size} bytes are too many together"))));
         }
-        self.check_free(&first.path, size)
+        self.check_free(&first.path, before + size).map(|()| size)
     }
 
     /// Refuses what must never be touched, whoever asks.

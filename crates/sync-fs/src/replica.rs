@@ -34,6 +34,8 @@ const SAVE: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_millis(20);
 /// After this many requests in a row, what is under way gets its turn.
 const TURN: u64 = 64;
+/// So many batches that wait are made together: what lies in folders that are being made moves with them.
+const MAX_TOGETHER: usize = 4;
 /// So many answers are told together while there is more to apply: each wakes whoever waits for them.
 const MAX_ANSWERS: usize = 32;
 /// At most one part in this many of the time goes into scanning where events are not to be had.
@@ -243,7 +245,14 @@ impl Worker {
                 self.reply(Reply::Fetched { id, files });
             }
             (Request::Install { id, entries }, Some(session)) => {
-                if let Some(failed) = session.workspace.install_all(id, entries) {
+                let mut requests = vec![(id, entries)];
+                let most = if session.workspace.options.durable { 1 } else { MAX_TOGETHER };
+                while requests.len() < most
+                    && let Some(more) = self.inbox.take_install()
+                {
+                    requests.push(more);
+                }
+                for (id, failed) in session.workspace.install_all(requests) {
                     self.reply(Reply::Installed { id, failed });
                 }
             }

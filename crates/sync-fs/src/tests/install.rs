@@ -56,10 +56,8 @@ impl Desk {
 
     fn install(&mut self, news: &[New]) -> Vec<(u32, Outcome)> {
         let id = next_id();
-        if let Some(failed) = self.workspace().install_all(id, news.to_vec()) {
-            return failed;
-        }
-        let mut installed = self.workspace().flush_installs();
+        let mut installed = self.workspace().install_all(vec![(id, news.to_vec())]);
+        installed.extend(self.workspace().flush_installs());
         assert_eq!(installed.len(), 1);
         let (answered, failed) = installed.remove(0);
         assert_eq!(answered, id);
@@ -147,12 +145,10 @@ fn many_batches_are_forced_to_the_disk_together() {
     let root_lines = &["old/"];
     let mut desk = Desk::new(root_lines).with(|desk| desk.options.durable = true);
     let first = next_id();
-    assert_eq!(desk.workspace().install_all(first, news(&["a/", "a/x 1"])), None);
+    assert_eq!(desk.workspace().install_all(vec![(first, news(&["a/", "a/x 1"]))]), []);
     let second = next_id();
-    assert_eq!(
-        desk.workspace().install_all(second, news(&["a/b/", "a/b/y 2", "old/z 3", "old/w -> /x"])),
-        None
-    );
+    let more = news(&["a/b/", "a/b/y 2", "old/z 3", "old/w -> /x"]);
+    assert_eq!(desk.workspace().install_all(vec![(second, more)]), []);
     assert_eq!(lines(desk.path()), ["old/"], "not before it is on the disk");
     let installed = desk.workspace().flush_installs();
     assert_eq!(
@@ -161,10 +157,29 @@ fn many_batches_are_forced_to_the_disk_together() {
     );
     assert_eq!(lines(desk.path()), ["a/", "a/b/", "a/b/y 2", "a/x 1", "old/", "old/z 3"]);
     desk.assert_swept();
-    assert_eq!(desk.workspace().install_all(next_id(), news(&["c/", "c/x 1"])), None);
+    assert_eq!(desk.workspace().install_all(vec![(next_id(), news(&["c/", "c/x 1"]))]), []);
     desk.workspace().discard_installs();
     desk.assert_swept();
     assert_eq!(desk.workspace().flush_installs(), []);
+}
+
+#[test]
+fn requests_that_are_done_together_are_answered_one_by_one() {
+    let mut desk = Desk::new(&["old stands"]);
+    let ids = [next_id(), next_id(), next_id(), next_id()];
+    let mut large = news(&["large 1"]);
+    large[0].entry =
+        Entry::File(File { size: MAX_BATCH_BYTES as u64 + 1, hash: Hash([0; 32]), executable: false });
+    // What lies in a folder of the first one moves with it.
+    let all =
+        [news(&["a/", "a/x 1"]), large, news(&[]), news(&["b 2", "a/y 3", "a/b/", "old new", "a/b/z 4"])];
+    let answers = desk.workspace().install_all(ids.into_iter().zip(all).collect());
+    let [(large, refused), answers @ ..] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((*large, refused.len(), refused[0].0), (ids[1], 1, 0));
+    assert_eq!(answers, [(ids[0], vec![]), (ids[2], vec![]), (ids[3], vec![(3, stale(file(b"stands")))])]);
+    assert_eq!(lines(desk.path()), ["a/", "a/b/", "a/b/z 4", "a/x 1", "a/y 3", "b 2", "old stands"]);
+    desk.assert_swept();
+    assert_eq!(desk.workspace().tree.rescan(&mut |_, _| Ok(())).unwrap(), []);
 }
 
 #[test]
