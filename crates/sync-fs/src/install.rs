@@ -16,6 +16,7 @@ use towline_sync_core::message::{Body, DeltaOp, MAX_BATCH_BYTES, New, Outcome, R
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry};
 
+use self::parents::Parents;
 use crate::apply::{FEW, file_mode, not_synced};
 use crate::commit::{Step, failed, move_new};
 use crate::disk::{Identity, Timestamp, enter_folder, open_file, stat_at, stat_of};
@@ -26,6 +27,8 @@ use crate::stage::{Stage, remove_tree};
 use crate::symlink::stays_beneath;
 use crate::tree::refusal;
 use crate::workspace::Workspace;
+
+mod parents;
 
 /// The most folders held open at once.
 const MAX_OPEN: usize = 64;
@@ -68,13 +71,6 @@ struct Item {
     made: Step<Seen>,
     /// The modification time that a file was given.
     stamp: Timestamp,
-}
-
-/// The folders outside the batch that its entries go into.
-#[derive(Default)]
-struct Parents {
-    open: HashMap<Option<RelPath>, Step<Arc<OwnedFd>>>,
-    pruned: HashMap<RelPath, bool>,
 }
 
 impl Workspace {
@@ -571,73 +567,6 @@ impl Batch {
             if self.items[below].made.is_ok() {
                 self.items[below].made = Err(without_folder(&self.news[below].path));
             }
-        }
-    }
-}
-
-impl Parents {
-    /// Tells whether a walk never comes into the folder that `path` lies in.
-    fn is_pruned(&mut self, workspace: &Workspace, path: &RelPath) -> bool {
-        let Some(parent) = path.parent() else { return false };
-        if let Some(pruned) = self.pruned.get(&parent) {
-            return *pruned;
-        }
-        let pruned = workspace.tree.rules.decide(&parent).skip_dir || self.is_pruned(workspace, &parent);
-        self.pruned.insert(parent, pruned);
-        pruned
-    }
-
-    /// Opens the folder that `path` lies in.
-    fn open(&mut self, workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
-        let Some(parent) = path.parent() else {
-            return self.held(None, || opened(workspace, path));
-        };
-        self.held(Some(parent.clone()), || {
-            allowed(workspace, &parent, path)?;
-            opened(workspace, path)
-        })
-    }
-
-    /// Opens the folder `path`.
-    fn enter(&mut self, workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
-        self.held(Some(path.clone()), || {
-            allowed(workspace, path, path)?;
-            let folder = workspace.tree.root.open_folder(path);
-            folder.map(Arc::new).map_err(|error| failed("open", path, &error))
-        })
-    }
-
-    fn held(
-        &mut self,
-        folder: Option<RelPath>,
-        open: impl FnOnce() -> Step<Arc<OwnedFd>>,
-    ) -> Step<Arc<OwnedFd>> {
-        if let Some(held) = self.open.get(&folder) {
-            return held.clone();
-        }
-        if self.open.len() >= MAX_OPEN {
-            self.open.clear();
-        }
-        let opened = open();
-        // A folder that can't be opened now may be made by an entry that comes before the next one in it.
-        if opened.is_ok() {
-            self.open.insert(folder, opened.clone());
-        }
-        opened
-    }
-}
-
-fn opened(workspace: &Workspace, path: &RelPath) -> Step<Arc<OwnedFd>> {
-    let parent = workspace.tree.root.open_parent(path);
-    parent.map(Arc::new).map_err(|error| failed("open the folder of", path, &error))
-}
-
-fn allowed(workspace: &Workspace, folder: &RelPath, path: &RelPath) -> Step<()> {
-    match workspace.tree.guard.refusal(&workspace.tree.root, folder) {
-        None => Ok(()),
-        Some(why) => {
-            let message = format!("{path}: never written from the other side: {why}");
-            Err(Outcome::Failed(refusal(Errno::PERM, message)))
         }
     }
 }
