@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, mkdirat, openat};
@@ -79,13 +78,14 @@ impl Job {
 #[derive(Debug)]
 pub(crate) struct Makers {
     most: usize,
-    helpers: Vec<Helper>,
+    helpers: Vec<JoinHandle<()>>,
+    board: Arc<Board>,
 }
 
 impl Makers {
     /// Of up to so many threads, the one that asks included.
     pub(crate) fn new(threads: usize) -> Self {
-        Self { most: threads.saturating_sub(1), helpers: Vec::new() }
+        Self { most: threads.saturating_sub(1), helpers: Vec::new(), board: Arc::default() }
     }
 
     #[cfg(test)]
@@ -98,64 +98,96 @@ impl Makers {
     pub(crate) fn make_all(&mut self, job: Job) -> Vec<(usize, Step<Seen>)> {
         let wanted = (job.drafts.len() / SHARE).saturating_sub(1).min(self.most);
         while self.helpers.len() < wanted {
+            let board = Arc::clone(&self.board);
             // Where no thread is to be had, all is made here.
-            let Ok(helper) = Helper::start() else { break };
+            let Ok(helper) = thread::start("towline-make", move || board.help()) else { break };
             self.helpers.push(helper);
         }
         let job = Arc::new(job);
-        let (asked, _) = self.helpers.split_at(wanted.min(self.helpers.len()));
-        for helper in asked {
-            helper.ask(&job);
+        if wanted > 0 {
+            let mut state = self.board.lock();
+            state.job = Some(Arc::clone(&job));
+            state.wanted = wanted;
+            drop(state);
+            self.board.changed.notify_all();
         }
         job.run();
-        let done = asked.iter().filter(|helper| helper.done_rx.recv().is_ok()).count();
-        if done < asked.len() {
-            self.helpers.clear();
+        let mut state = self.board.lock();
+        // Whoever has not begun comes too late.
+        (state.job, state.wanted) = (None, 0);
+        while state.busy > 0 {
+            state = self.board.wait(state);
         }
+        drop(state);
         std::mem::take(&mut *job.lock())
     }
 }
 
-/// A thread that helps to make files; dropping it ends and joins it.
-#[derive(Debug)]
-struct Helper {
-    /// who asks --jobs--> helper, and back when there is nothing left of one
-    job_tx: Option<SyncSender<Arc<Job>>>,
-    done_rx: Receiver<()>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Helper {
-    fn start() -> io::Result<Self> {
-        let (job_tx, job_rx) = sync_channel::<Arc<Job>>(1);
-        let (done_tx, done_rx) = sync_channel(1);
-        let thread = thread::start("towline-make", move || {
-            while let Ok(job) = job_rx.recv() {
-                job.run();
-                drop(job);
-                if done_tx.send(()).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { job_tx: Some(job_tx), done_rx, thread: Some(thread) })
-    }
-
-    fn ask(&self, job: &Arc<Job>) {
-        if let Some(job_tx) = &self.job_tx {
-            // One that has died says so when its end is waited for.
-            let _dead = job_tx.send(Arc::clone(job));
-        }
-    }
-}
-
-impl Drop for Helper {
+impl Drop for Makers {
     fn drop(&mut self) {
-        self.job_tx = None;
-        if let Some(thread) = self.thread.take() {
+        self.board.lock().closed = true;
+        self.board.changed.notify_all();
+        for helper in self.helpers.drain(..) {
             // Its panic has been printed.
-            let _ended = thread.join();
+            let _ended = helper.join();
         }
+    }
+}
+
+/// Where helpers find what is to be done.
+#[derive(Debug, Default)]
+struct Board {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    job: Option<Arc<Job>>,
+    /// How many more are wanted for it.
+    wanted: usize,
+    /// How many are at it.
+    busy: usize,
+    closed: bool,
+}
+
+impl Board {
+    /// Helps until there will be no more to do.
+    fn help(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let Some(job) = state.job.clone().filter(|_| state.wanted > 0) else {
+                state = self.wait(state);
+                continue;
+            };
+            state.wanted -= 1;
+            state.busy += 1;
+            drop(state);
+            let busy = Busy(self);
+            job.run();
+            drop(job);
+            drop(busy);
+            state = self.lock();
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete at each step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A helper at work, until it has done or died.
+struct Busy<'a>(&'a Board);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy -= 1;
+        self.0.changed.notify_all();
     }
 }
 
