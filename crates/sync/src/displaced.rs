@@ -27,7 +27,7 @@ const MAX_BYTES: u64 = 8 << 20;
 /// The longest first line, in bytes.
 const MAX_HEADER_BYTES: u64 = 256;
 /// So many requests are remembered until they are answered: more than are under way at any time.
-const MAX_ASKED: usize = 8192;
+const MAX_ASKED: usize = 32 * 1024;
 
 /// Something that sync has replaced or deleted on the other side, or was about to.
 #[derive(Debug, Clone, PartialEq, Eq)]
