@@ -1,5 +1,7 @@
 //! The engine between two sides that answer at once and hold nothing but names.
 
+use std::collections::VecDeque;
+
 use towline_sync_core::base::{Base, BaseDelta};
 use towline_sync_core::engine::{Engine, EngineConfig, Phase, Side};
 use towline_sync_core::message::{Body, Found, New, Open, Outcome, Reply, Request, RootInfo, Wanted};
@@ -29,11 +31,18 @@ pub fn run(trees: [&Tree; 2], base: Base, eager: bool) -> usize {
         engine.connect(side, open);
     }
     let mut requests = 0;
-    while let Some((side, request)) = engine.poll_request() {
-        requests += 1;
-        for reply in answers(trees[side as usize], request) {
-            engine.handle_reply(side, reply).expect("the answers are right");
+    let mut replies: [VecDeque<Reply>; 2] = Default::default();
+    loop {
+        while let Some((side, request)) = engine.poll_request() {
+            requests += 1;
+            replies[side as usize].extend(answers(trees[side as usize], request));
         }
+        // What was sent ahead is answered while the scan goes on.
+        let next = [Side::Remote, Side::Local]
+            .into_iter()
+            .find_map(|side| Some((side, replies[side as usize].pop_front()?)));
+        let Some((side, reply)) = next else { break };
+        engine.handle_reply(side, reply).expect("the answers are right");
         while engine.poll_record().is_some() || engine.poll_event().is_some() {}
     }
     assert_eq!(engine.status().phase, Phase::InSync, "after {requests} requests");
