@@ -91,7 +91,7 @@ impl Tree {
                     if let Some(hash) = departed.hash(&stat) {
                         file_entry(hash, stat.size, &stat)
                     } else {
-                        let old = self.known.get(path).and_then(|seen| seen.hash());
+                        let old = self.last_seen(path).and_then(|seen| seen.hash());
                         match read_file(folder, name, Also { memory: &self.memory, old, keep }) {
                             Ok(read) => return Ok(Some(read)),
                             Err(error) if is_ours(&error) => return Err(error),
@@ -112,9 +112,14 @@ impl Tree {
         stat.mount_root || other_disk || self.mounts.contains(path)
     }
 
+    /// Returns what stood at a path in this session, or in the one before.
+    fn last_seen(&self, path: &RelPath) -> Option<Seen> {
+        self.known.get(path).or_else(|| self.remembered.get(path))
+    }
+
     /// Returns what is known of a file whose stat says that it has not changed.
     pub(crate) fn unchanged(&self, path: &RelPath, stat: &Stat, trust: Trust) -> Option<Seen> {
-        let seen = self.known.get(path).or_else(|| self.remembered.get(path))?;
+        let seen = self.last_seen(path)?;
         seen.is_still(stat, trust).then_some(seen)
     }
 }

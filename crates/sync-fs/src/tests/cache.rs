@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use towline_sync_core::message::{Reply, Request};
 use towline_sync_core::path::STAGE_DIR;
-use towline_sync_core::snapshot::Entry;
+use towline_sync_core::snapshot::{Entry, Hash};
 
 use super::install::news;
 use super::live::Live;
+use super::read::noise;
 use super::{Desk, file, next_id, path};
 use crate::cache::Horizon;
 use crate::inbox::Dirty;
@@ -178,6 +179,21 @@ proptest! {
         all.sort_by(|one, other| one.0.cmp(&other.0));
         prop_assert_eq!(loaded, all);
     }
+}
+
+#[test]
+fn an_edit_between_sessions_is_compared_as_it_is_read() {
+    let keep = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new(&["f 1"]).with(|desk| desk.options = kept(&keep));
+    let old = noise(300_000);
+    fs::write(desk.path().join("f"), &old).unwrap();
+    desk.reopen();
+    desk.workspace().save(Some(&later()), &Dirty::default());
+    let new = [b"in front", &old[..]].concat();
+    fs::write(desk.path().join("f"), &new).unwrap();
+    desk.reopen();
+    let memory = &desk.workspace().tree.memory;
+    assert!(memory.delta(Hash::of(&old), Hash::of(&new)).is_some());
 }
 
 #[test]

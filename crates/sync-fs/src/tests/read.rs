@@ -59,7 +59,7 @@ fn receive(live: &mut Live, wanted: u64, basis: &[u8]) -> Result<(Vec<u8>, usize
     }
 }
 
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"noise");
     let mut bytes = vec![0; length];
