@@ -95,15 +95,21 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Writes a file that takes the place of the old one whole, and is on the disk before.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<File> {
+    let new = path.with_extension("new");
+    let mut file = private(&new)?;
+    file.set_len(0)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    fs::rename(&new, path)?;
+    Ok(file)
+}
+
 /// Writes a snapshot and an empty journal after it. The snapshot replaces the old one whole; a journal that belongs
 /// to the old snapshot and survives a crash in between only repeats what the new snapshot has.
 fn begin(folder: &Path, base: &Base) -> io::Result<(File, u64)> {
-    let new = folder.join("base.new");
-    let mut file = private(&new)?;
-    file.set_len(0)?;
-    file.write_all(&record::encode_base(base))?;
-    file.sync_data()?;
-    fs::rename(&new, folder.join(BASE))?;
+    replace(&folder.join(BASE), &record::encode_base(base))?;
     let journal = private(&folder.join(JOURNAL))?;
     journal.set_len(0)?;
     Ok((journal, 0))

@@ -14,13 +14,13 @@ use towline_sync_core::message::{Content, New, Outcome, Reply, Request, RequestI
 use towline_sync_core::path::RelPath;
 use towline_sync_core::snapshot::{self, Entry, Hash};
 
+use crate::base_store;
 use crate::record::{now, read_text};
 use crate::trash::Why;
 
 /// The version of the record; one of another version is put aside by who writes, and said to be there by who reads.
 const VERSION: u32 = 1;
 const RECORD: &str = "displaced.jsonl";
-const NEW: &str = "displaced.new";
 const UNREADABLE: &str = "displaced.unreadable";
 /// The longest record, in bytes: one that is longer is cut to the newer half.
 const MAX_BYTES: u64 = 8 << 20;
@@ -280,11 +280,7 @@ impl Open {
         let mut text = serde_json::to_string(&header)?;
         text.push('\n');
         text.push_str(lines);
-        let new = state.join(NEW);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(&new, state.join(RECORD))?;
+        let file = base_store::replace(&state.join(RECORD), text.as_bytes())?;
         Ok(Self { file, bytes: text.len() as u64, torn: !text.ends_with('\n') })
     }
 }

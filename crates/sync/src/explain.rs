@@ -11,10 +11,11 @@ use towline_sync_core::engine::Side;
 use towline_sync_core::path::RelPath;
 use towline_sync_core::protect;
 use towline_sync_core::reconcile::Mode;
-use towline_sync_core::snapshot::{Entry, File, Hash};
+use towline_sync_core::snapshot::{Entry, File};
 
 use crate::ignore::ignore_rules;
 use crate::record::{Conflict, KnownPair};
+use crate::undo::hash_of;
 
 /// What is to be said about one path of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,9 +204,7 @@ fn look(path: &Path) -> io::Result<Option<Entry>> {
         let target = fs::read_link(path)?.to_string_lossy().into_owned();
         Ok(Some(Entry::Symlink { target }))
     } else if kind.is_file() {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs::File::open(path)?)?;
-        let hash = Hash(*hasher.finalize().as_bytes());
+        let hash = hash_of(fs::File::open(path)?)?;
         let executable = meta.permissions().mode() & 0o100 != 0;
         Ok(Some(Entry::File(File { hash, size: meta.len(), executable })))
     } else {

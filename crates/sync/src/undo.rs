@@ -182,8 +182,9 @@ impl UndoPlace {
     }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-const FOLDER_BELOW: OFlags = FOLDER.union(OFlags::NOFOLLOW);
+/// How folders are opened: the root, and what is below it.
+pub(crate) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(crate) const FOLDER_BELOW: OFlags = FOLDER.union(OFlags::NOFOLLOW);
 
 /// The folder in the private folder at the root, gone again when this is dropped.
 struct Waiting<'a> {
@@ -288,14 +289,20 @@ fn is_same(parent: BorrowedFd<'_>, name: &str, there: FileType, what: &Was) -> b
     }
 }
 
-fn open_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<File> {
+/// Opens a file, and no link.
+pub(crate) fn open_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(parent, name, flags, Mode::empty()).map(File::from)
 }
 
 fn hash_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<Hash> {
+    hash_of(open_at(parent, name)?)
+}
+
+/// Reads all there is and hashes it.
+pub(crate) fn hash_of(content: impl io::Read) -> io::Result<Hash> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(open_at(parent, name)?)?;
+    hasher.update_reader(content)?;
     Ok(Hash(*hasher.finalize().as_bytes()))
 }
 

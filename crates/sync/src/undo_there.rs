@@ -7,23 +7,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{Mode, open, openat};
 use tokio::time::Instant;
 use towline_sync_core::base::Base;
 use towline_sync_core::message::{
     Block, Content, DeltaOp, Failure, MAX_BLOCK_BYTES, Open, Outcome, Reply, Request, RequestId,
 };
 use towline_sync_core::path::RelPath;
-use towline_sync_core::snapshot::{self, Entry, Hash, Transition};
+use towline_sync_core::snapshot::{self, Entry, Transition};
 
 use crate::base_store;
 use crate::displaced::{self, Displaced, Recorder};
 use crate::error::SyncError;
 use crate::peer::Peer;
 use crate::record::{KnownPair, now};
+use crate::undo::{FOLDER, FOLDER_BELOW, hash_of, open_at};
 
 /// So many paths are dealt with together.
 const TOGETHER: usize = 512;
@@ -313,13 +315,11 @@ async fn make_folders(
 
 /// Opens a file below a folder; no link is followed on the way.
 fn open_below(root: &Path, path: &RelPath) -> io::Result<File> {
-    let way = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = open(root, way, Mode::empty())?;
+    let mut folder = open(root, FOLDER, Mode::empty())?;
     for name in path.parent().iter().flat_map(RelPath::components) {
-        folder = openat(&folder, name, way | OFlags::NOFOLLOW, Mode::empty())?;
+        folder = openat(&folder, name, FOLDER_BELOW, Mode::empty())?;
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(openat(&folder, path.name(), flags, Mode::empty())?.into())
+    Ok(open_at(folder.as_fd(), path.name())?)
 }
 
 /// Tells whether a file has this content, and goes back to its beginning.
@@ -328,10 +328,9 @@ fn is_content(found: &mut File, file: snapshot::File) -> io::Result<bool> {
     if !meta.is_file() || meta.len() != file.size {
         return Ok(false);
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut *found)?;
+    let hash = hash_of(&mut *found)?;
     found.rewind()?;
-    Ok(Hash(*hasher.finalize().as_bytes()) == file.hash)
+    Ok(hash == file.hash)
 }
 
 /// Returns about how many bytes a step takes on its way, at most.

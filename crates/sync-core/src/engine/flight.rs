@@ -69,8 +69,6 @@ pub(super) struct Flight {
     pub(super) basis: Option<File>,
     /// Bytes of content it takes.
     pub(super) bytes: u64,
-    /// The same until the content is here, if it is a small one.
-    unread_bytes: u64,
     pub(super) bulk: bool,
     /// Under way since before all was known: it takes nothing else's room.
     pub(super) early: bool,
@@ -93,13 +91,17 @@ impl Flight {
             source: None,
             basis: None,
             bytes: 0,
-            unread_bytes: 0,
             bulk: false,
             early: false,
             agreed: false,
             form: Form::Known,
             moved_from: None,
         }
+    }
+
+    /// Returns how many bytes have still to come from where they are read, if it is a small one.
+    fn unread_bytes(&self) -> u64 {
+        if self.bulk || self.stage == Stage::Finishing { 0 } else { self.bytes }
     }
 
     /// Returns who answers with `Applied`.
@@ -186,7 +188,7 @@ impl Flights {
         id
     }
 
-    pub(super) fn add(&mut self, mut flight: Flight) -> RequestId {
+    pub(super) fn add(&mut self, flight: Flight) -> RequestId {
         let id = self.name();
         let side = flight.side as usize;
         if flight.bulk {
@@ -196,13 +198,8 @@ impl Flights {
             self.small[side] += 1;
             self.small_bytes[side] += flight.bytes;
         }
-        if flight.stage != Stage::Finishing {
-            self.reading += 1;
-            if !flight.bulk {
-                flight.unread_bytes = flight.bytes;
-                self.unread_bytes[side] += flight.bytes;
-            }
-        }
+        self.reading += usize::from(flight.stage != Stage::Finishing);
+        self.unread_bytes[side] += flight.unread_bytes();
         self.bytes_left += flight.bytes;
         self.by_path.insert(flight.path.clone(), id);
         self.by_id.insert(id, flight);
@@ -214,9 +211,9 @@ impl Flights {
         if let Some(flight) = self.by_id.get_mut(&id)
             && flight.stage != Stage::Finishing
         {
-            flight.stage = Stage::Finishing;
             self.reading -= 1;
-            self.unread_bytes[flight.side as usize] -= std::mem::take(&mut flight.unread_bytes);
+            self.unread_bytes[flight.side as usize] -= flight.unread_bytes();
+            flight.stage = Stage::Finishing;
         }
     }
 
@@ -232,10 +229,8 @@ impl Flights {
             self.small[side] -= 1;
             self.small_bytes[side] -= flight.bytes;
         }
-        if flight.stage != Stage::Finishing {
-            self.reading -= 1;
-            self.unread_bytes[side] -= flight.unread_bytes;
-        }
+        self.reading -= usize::from(flight.stage != Stage::Finishing);
+        self.unread_bytes[side] -= flight.unread_bytes();
         self.received(flight.bytes - flight.check.written().min(flight.bytes));
         Some(flight)
     }
